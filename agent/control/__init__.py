@@ -1,0 +1,1 @@
+"""From desired state to looks: the plan, the queue and the loop."""

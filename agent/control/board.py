@@ -1,0 +1,132 @@
+"""The board: the agent's opinion of every service; the only writer of Status, with listeners.
+
+`put` alone compares with what stood there and tells the listeners (metrics, log, journal, stream). Nobody decides
+anything from these events: they are what people see.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeAlias
+
+from agent.contracts import ServiceName
+
+
+class Phase(StrEnum):
+    """One word for people: what a service's two truths (serving, converged) and its intent amount to.
+
+    PROGRESSING → READY; READY → DEGRADED (it ought to be what git says, and is not: drifted, unhealthy or rolled back)
+    → READY; PROGRESSING → FAILED (the spec failed and nothing else serves) → PROGRESSING when the spec changes;
+    anything → KEPT (held, invalid or waiting: it stays as it is), SUSPENDED, REMOVING.
+    """
+
+    PROGRESSING = "Progressing"
+    READY = "Ready"
+    DEGRADED = "Degraded"
+    FAILED = "Failed"
+    KEPT = "Kept"
+    SUSPENDED = "Suspended"
+    REMOVING = "Removing"
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """A claim about a service, and why it holds or does not. `reason`: CamelCase; `message`: a sentence."""
+
+    holds: bool
+    reason: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GoalState:
+    """How far one goal is: verdict "achieved", "pending", "failed" or "waiting" (its turn has not come)."""
+
+    name: str
+    verdict: str
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The agent's opinion of one service.
+
+    `wanted`: the digest that the spec resolves to ("" if none is known); `routed`: the digest that serves ("" if none).
+    `wanted_since`: since when a wanted change is not in effect, None when it is. `blocked`: what stands in its way: none,
+    held, suspended, failed or policy. `endpoints`: "http://host:port" of each routed replica. `since`: of this phase.
+    """
+
+    name: ServiceName
+    phase: Phase
+    serving: Truth
+    converged: Truth
+    since: datetime
+    shimlet: str = ""
+    goalset: str = ""
+    goal: str = ""
+    wanted: str = ""
+    routed: str = ""
+    revision: str = ""
+    file: str = ""
+    replicas: int = 0
+    ready: int = 0
+    endpoints: tuple[str, ...] = ()
+    goals: tuple[GoalState, ...] = ()
+    notices: tuple[str, ...] = ()
+    wanted_since: datetime | None = None
+    next_try: datetime | None = None
+    attempts: int = 0
+    blocked: str = "none"
+
+
+Listener: TypeAlias = Callable[[Status | None, Status | None], None]
+"""listener(before, after): None before = new; None after = the service is gone and forgotten."""
+
+
+class Board:
+    """Holds the newest Status of every service. Thread-safe; listeners are called outside the lock, one put at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._telling = threading.Lock()
+        self._statuses: dict[ServiceName, Status] = {}
+        self._listeners: list[Listener] = []
+
+    def listen(self, listener: Listener) -> None:
+        """Call it at each change from now on."""
+        self._listeners.append(listener)
+
+    def put(self, status: Status) -> None:
+        """Write a status; its `since` is kept while the phase stays the same."""
+        with self._telling:
+            before = self._statuses.get(status.name)
+            if before is not None and before.phase == status.phase:
+                status = replace(status, since=before.since)
+            if before == status:
+                return
+            with self._lock:
+                self._statuses[status.name] = status
+            for listener in self._listeners:
+                listener(before, status)
+
+    def forget(self, name: ServiceName) -> None:
+        """Take a service off the board: nothing of it is wanted or left."""
+        with self._telling:
+            with self._lock:
+                before = self._statuses.pop(name, None)
+            if before is not None:
+                for listener in self._listeners:
+                    listener(before, None)
+
+    def get(self, name: ServiceName) -> Status | None:
+        """The newest status of a service."""
+        with self._lock:
+            return self._statuses.get(name)
+
+    def all(self) -> Mapping[ServiceName, Status]:
+        """All statuses, as of now, by name."""
+        with self._lock:
+            return dict(sorted(self._statuses.items()))

@@ -1,0 +1,1 @@
+"""What this host lends to goals: ports, devices, routes, probes, secrets."""

@@ -1,0 +1,1 @@
+"""Where specs come from, read as one moment."""

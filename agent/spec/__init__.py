@@ -1,0 +1,1 @@
+"""DeploySpec bytes to a resolved Service."""

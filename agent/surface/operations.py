@@ -1,0 +1,110 @@
+"""What the surface may ask of the running agent. The daemon hands in something that answers.
+
+A word is checked before it is taken: UnknownName and Refused carry a sentence for the operator.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from threading import Event
+from typing import Protocol
+
+from agent.control.board import Status
+
+
+class Refused(Exception):
+    """A word that cannot be taken, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidFile:
+    """A file that is not in effect: its path below the source's root, and its errors as "line:column: field: sentence"."""
+
+    path: str
+    errors: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldPrune:
+    """A removal that waits for evidence or for an operator."""
+
+    name: str
+    reason: str
+    message: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SourceView:
+    """The source as last read. `revision`: "" until it was read once; `error`: why it cannot be read now, "" if it can."""
+
+    id: str
+    location: str
+    revision: str
+    read_at: datetime | None
+    services: int
+    invalid: tuple[InvalidFile, ...]
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WorldView:
+    """One shimlet: when it was last seen whole, and why it cannot be seen now ("" if it can)."""
+
+    shimlet: str
+    seen_at: datetime | None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentView:
+    """Everything at one moment. `memory_is_new`: the state folder held no memory of earlier words."""
+
+    version: str
+    instance: str
+    started_at: datetime
+    heartbeat: datetime
+    source: SourceView
+    worlds: tuple[WorldView, ...]
+    services: tuple[Status, ...]
+    held: tuple[HeldPrune, ...]
+    notices: tuple[str, ...] = ()
+    memory_is_new: bool = False
+
+
+class Operations(Protocol):
+    """The running agent, as the surface sees it. All words raise Refused."""
+
+    def view(self) -> AgentView:
+        """Everything at one moment."""
+        ...
+
+    def alive(self) -> str:
+        """Why the agent is not healthy ("source thread: no heartbeat for 95 s"); "" if it is."""
+        ...
+
+    def ready(self) -> str:
+        """Why it does not do its work yet ("the source was not read yet"); "" if it does."""
+        ...
+
+    def logs(self, name: str, tail: int, follow: Event | None) -> Iterator[str]:
+        """A service's log lines."""
+        ...
+
+    def rescan(self) -> None:
+        """Read the source now."""
+
+    def approve_prune(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Release these held removals (none named: all); the names that were released."""
+        ...
+
+    def restart(self, name: str) -> None:
+        """Start a service's replicas again, and try a burnt spec again."""
+
+    def rollout(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Let these services (none named: all) take what their specs resolve to now, one at a time; which ones."""
+        ...
+
+    def adopt(self, source_id: str) -> int:
+        """Treat services that carry another source's id as this source's; how many there are."""
+        ...

@@ -1,0 +1,59 @@
+"""What control tells of its work. Control emits facts; metrics listen."""
+
+from typing import Protocol
+
+
+class Facts(Protocol):
+    """One method a fact; seconds are wall-clock durations."""
+
+    def reconciled(self, shimlet: str, result: str, seconds: float) -> None:
+        """One look ended: achieved, pending, transient, failed, permanent, error or kept."""
+
+    def ensured(self, goalset: str, goal: str, result: str) -> None:
+        """A goal acted: ok, transient, permanent or error."""
+
+    def goal_achieved(self, goalset: str, goal: str, seconds: float) -> None:
+        """A goal holds, this long after its turn came."""
+
+    def converged(self, shimlet: str, goalset: str, seconds: float) -> None:
+        """A wanted change is in effect, this long after it was first seen."""
+
+    def drifted(self, shimlet: str) -> None:
+        """What was right no longer is, without a change of spec."""
+
+    def pruned(self, result: str) -> None:
+        """A removal was decided on: removed, held or approved."""
+
+    def detected(self, seconds: float) -> None:
+        """A change was seen, this long after it was written or committed."""
+
+    def scanned(self) -> None:
+        """The source was read whole: the heartbeat."""
+
+
+class NoFacts:
+    """Listens to nothing: for commands that only look."""
+
+    def reconciled(self, shimlet: str, result: str, seconds: float) -> None:
+        """Nothing."""
+
+    def ensured(self, goalset: str, goal: str, result: str) -> None:
+        """Nothing."""
+
+    def goal_achieved(self, goalset: str, goal: str, seconds: float) -> None:
+        """Nothing."""
+
+    def converged(self, shimlet: str, goalset: str, seconds: float) -> None:
+        """Nothing."""
+
+    def drifted(self, shimlet: str) -> None:
+        """Nothing."""
+
+    def pruned(self, result: str) -> None:
+        """Nothing."""
+
+    def detected(self, seconds: float) -> None:
+        """Nothing."""
+
+    def scanned(self) -> None:
+        """Nothing."""

@@ -38,7 +38,9 @@ class Shimlet(Protocol):
     def apply(self, service: Service, placements: Sequence[Placement], secrets: Mapping[str, str]) -> None:
         """Exactly these replicas of this digest run; its others are stopped and kept. No other generation is touched.
 
-        `secrets`: values by environment key. Applying a FAILED digest starts it afresh, as NEW.
+        A replica is its index: one whose port, devices, bind address or secrets are others now is replaced in its place,
+        and one whose index is not below `service.replicas` is removed. `secrets`: values by environment key.
+        Applying a FAILED digest starts it afresh, as NEW; with no placements it is only stopped.
         """
 
     def record(self, name: ServiceName, digest: Digest, fate: Fate) -> None:

@@ -1,0 +1,62 @@
+"""Reads secret references, and tells whether their values changed since a mark was made.
+
+Values leave here only for the shimlet that starts a replica. Whether they changed is asked at each look but hashed
+(slowly, on purpose) only for values not seen before: what was compared last is remembered under a key of this process.
+"""
+
+import hashlib
+import hmac
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from agent.contracts import SecretRef, Transient, Workload, canonical, unsealed_by
+
+_LARGEST = 64 * 1024  # bytes of one secret
+
+
+class HostSecrets:
+    """Secrets in files of this host and in the agent's own environment; which ones may be used is policy. Thread-safe."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self._key = os.urandom(32)
+        self._lock = threading.Lock()
+        self._known: dict[str, tuple[bytes, bool]] = {}
+
+    def read(self, workload: Workload) -> Mapping[str, str]:
+        """Values by environment key. Transient if one cannot be read."""
+        return {key: self._value(key, ref) for key, ref in workload.env if isinstance(ref, SecretRef)}
+
+    def changed(self, workload: Workload, mark: str) -> bool:
+        """The values of now are not those that `mark` was made of."""
+        values = self.read(workload)
+        if not values and not mark:
+            return False
+        keyed = hmac.digest(self._key, canonical(values).encode(), hashlib.sha256)
+        with self._lock:
+            known = self._known.get(mark)
+        if known is None or known[0] != keyed:
+            known = (keyed, not unsealed_by(values, mark))
+            with self._lock:
+                if len(self._known) > 10_000:
+                    self._known.clear()
+                self._known[mark] = known
+        return known[1]
+
+    def _value(self, key: str, ref: SecretRef) -> str:
+        if ref.source == "env":
+            if ref.name not in self._environment:
+                message = f"env {key}: the agent's environment has no {ref.name}"
+                raise Transient(message, reason="SecretUnreadable", delay=30.0)
+            return self._environment[ref.name]
+        try:
+            with Path(ref.name).open("rb") as file:
+                data = file.read(_LARGEST + 1)
+            if len(data) > _LARGEST or b"\0" in data:
+                raise Transient(f"env {key}: {ref.name} is no secret of at most {_LARGEST} bytes of text")
+            return data.decode().rstrip("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            message = f"env {key}: cannot read secret file {ref.name}: {error}"
+            raise Transient(message, reason="SecretUnreadable", delay=30.0) from error

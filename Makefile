@@ -1,0 +1,48 @@
+# The two commands: `make run` and `make test`. Both set up what they need, on a fresh Debian with Python 3.11 and git.
+
+PYTHON_FILES := agent goalsets shimlets tests tools bench
+BIN := .venv/bin
+
+.PHONY: help run stop test setup bench format clean
+
+help:
+	@echo "make run     the agent on a copy of specs-example/, with a real llama.cpp server and a tiny model"
+	@echo "make stop    end the services that make run left running, and forget its state"
+	@echo "make test    every check: format, lint, types, layers, tests (starts a Docker engine if none answers)"
+	@echo "make bench   measure against the bare Docker calls and docker-compose"
+	@echo "make format  format the code"
+	@echo "make setup   only make .venv"
+	@echo "make clean   remove what the others made"
+
+setup:
+	@tools/setup dev
+
+run:
+	@tools/setup demo
+	@$(BIN)/python tools/demo.py run
+
+stop:
+	@tools/setup demo
+	@$(BIN)/python tools/demo.py stop
+
+test: setup
+	@tools/docker-engine || echo "no Docker engine: the tests that need one will say so"
+	@$(BIN)/ruff format --check $(PYTHON_FILES)
+	@$(BIN)/ruff check $(PYTHON_FILES)
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/pytest $(PYTEST)
+
+bench: setup
+	@tools/docker-engine
+	@tools/apt-install docker-compose
+	@$(BIN)/python -m bench $(BENCH)
+
+format: setup
+	@$(BIN)/ruff format $(PYTHON_FILES)
+	@$(BIN)/ruff check --fix-only -q $(PYTHON_FILES)
+
+clean:
+	@if [ -d .run ] && [ -x $(BIN)/python ]; then $(BIN)/python tools/demo.py stop; fi
+	rm -rf .venv .run .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,10 @@
+"""What the operator set, merged once into one frozen object: default < file < environment (XMOD_…) < flag.
+
+An unknown key is refused with the place it stands at and the key that was probably meant; every error says whether the
+file, the environment or a flag is wrong. Nothing reads the environment or the file again after `load`.
+"""
+
+from agent.settings.loading import SettingsError, load
+from agent.settings.model import Preload, Setting, Settings, default_socket, table
+
+__all__ = ["Preload", "Setting", "Settings", "SettingsError", "default_socket", "load", "table"]

@@ -1,0 +1,274 @@
+"""The settings themselves: their names, defaults, bounds and descriptions. `run --help` and the README show this table.
+
+The keys of the blocks `service`, `plugins` and `logging` are those of the reference implementation. A setting's name
+in a file is `block.key`, its name in the environment XMOD_BLOCK__KEY.
+"""
+
+import ipaddress
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic.alias_generators import to_camel
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+
+
+class PortRange(NamedTuple):
+    """From `first` to `last`, both included."""
+
+    first: int
+    last: int
+
+
+def _seconds(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    parts = _DURATION.findall(value)
+    if not parts or "".join(number + unit for number, unit in parts) != value:
+        raise ValueError('must be a duration such as "30s", "1m30s" or "500ms"')
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def _ports(value: object) -> object:
+    if isinstance(value, PortRange):
+        return value
+    found = re.fullmatch(r"\s*(\d{1,5})\s*-\s*(\d{1,5})\s*", value) if isinstance(value, str) else None
+    if not found or not 1 <= int(found[1]) <= int(found[2]) <= 65535:
+        raise ValueError('must be "FIRST-LAST", ports between 1 and 65535')
+    return PortRange(int(found[1]), int(found[2]))
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=30 * 86400.0)]
+Ports = Annotated[PortRange, BeforeValidator(_ports)]
+
+
+class Block(BaseModel):
+    """A group of settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+class ServiceBlock(Block):
+    """Where the agent itself answers."""
+
+    port: int = Field(
+        default=8080, ge=0, le=65535, description="TCP port of /healthz, /readyz, /metrics and /api/v1; 0: any"
+    )
+    bind: str = Field(
+        default="127.0.0.1", description="address it listens on; other than loopback needs service.allowRemote"
+    )
+    allow_remote: bool = Field(
+        default=False, description="let other machines read status and metrics, which ask for no password"
+    )
+    read_timeout: Seconds = Field(default=30.0, description="how long a client may take to send its request")
+    write_timeout: Seconds = Field(default=30.0, description="how long an answer may take to be made and taken")
+
+    @property
+    def loopback(self) -> bool:
+        """Only this machine can reach it."""
+        return self.bind == "localhost" or ipaddress.ip_address(self.bind).is_loopback
+
+    @field_validator("bind")
+    @classmethod
+    def _an_address(cls, value: str) -> str:
+        if value != "localhost":
+            try:
+                ipaddress.ip_address(value)
+            except ValueError:
+                raise ValueError('must be an IP address or "localhost"') from None
+        return value
+
+    @model_validator(mode="after")
+    def _remote_is_meant(self) -> Self:
+        if not self.loopback and not self.allow_remote:
+            raise ValueError(
+                f"bind {self.bind} lets other machines read status and metrics without a password;"
+                " if that is meant, set service.allowRemote: true"
+            )
+        return self
+
+
+class Preload(Block):
+    """One plugin to load at start. `path`: a .py file with register(plugins), or "module:attribute"."""
+
+    type: Literal["shimlet", "goalset", "pipeline"] = "goalset"
+    path: str = Field(min_length=1)
+    name: str = ""
+
+
+class PluginsBlock(Block):
+    """Which plugins there are and which is meant when a spec names none."""
+
+    default_shimlet: str = Field(default="docker", min_length=1, description="shimlet of specs that name none")
+    default_pipeline: str = Field(
+        default="", description="goalset of specs that name none; empty: as the spec's engine says"
+    )
+    plugin_dir: Path | None = Field(default=None, description="folder of .py files, each with register(plugins)")
+    preload: tuple[Preload, ...] = Field(
+        default=(), description='list of {type: shimlet|goalset, path: a .py file or "module:attribute", name}'
+    )
+
+
+class LoggingBlock(Block):
+    """What is logged, how and where."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        BeforeValidator(lambda value: "warning" if value == "warn" else value),
+    ] = Field(default="info", description="debug, info, warning or error")
+    format: Literal["auto", "text", "json"] = Field(
+        default="auto", description="auto: text on a terminal, else JSON lines"
+    )
+    output: str = Field(default="stdout", min_length=1, description="stdout, stderr or a file's path")
+
+
+class AgentBlock(Block):
+    """Who this agent is, and how often it looks."""
+
+    instance: str = Field(
+        default="default",
+        pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
+        description="owner of all it starts; agents of other instances leave it alone",
+    )
+    state_dir: Path = Field(
+        default=Path(),
+        description="folder of its memory; losing it stops nothing that runs",
+        json_schema_extra={"shown": "/var/lib/xmod-agent (root), ~/.local/state/xmod-agent; /INSTANCE unless default"},
+    )
+    socket: Path = Field(
+        default=Path(),
+        description="unix socket that carries the operator's words",
+        json_schema_extra={"shown": "/run/xmod-agent/INSTANCE.sock (root), $XDG_RUNTIME_DIR/xmod-agent/INSTANCE.sock"},
+    )
+    rescan_interval: Seconds = Field(default=30.0, description="the folder is read at least this often")
+    resync_interval: Seconds = Field(default=30.0, description="each world is listed at least this often")
+    workers: int = Field(default=4, ge=1, le=64, description="names worked on at once, for each shimlet")
+
+
+class PortsBlock(Block):
+    """Host ports that the agent may assign."""
+
+    range: Ports = Field(
+        default=PortRange(18000, 18999),
+        description="ports for services that ask for none",
+        json_schema_extra={"shown": "18000-18999"},
+    )
+
+
+class PruneBlock(Block):
+    """How much may be removed without asking (approve-prune)."""
+
+    fraction: float = Field(
+        default=0.25, ge=0, le=1, description="share of the services that may go in a window; at least one"
+    )
+    window: Seconds = Field(
+        default=600.0, description="length of the sliding window", json_schema_extra={"shown": "10m"}
+    )
+
+
+class AcceleratorsBlock(Block):
+    """What GPUs this host has."""
+
+    devices: tuple[str, ...] = Field(
+        default=(), description="ids of the devices that may be given to services, as a list"
+    )
+
+
+class FileSettings(Block):
+    """All that a settings file may say."""
+
+    service: ServiceBlock = ServiceBlock()
+    plugins: PluginsBlock = PluginsBlock()
+    logging: LoggingBlock = LoggingBlock()
+    agent: AgentBlock = AgentBlock()
+    ports: PortsBlock = PortsBlock()
+    prune: PruneBlock = PruneBlock()
+    accelerators: AcceleratorsBlock = AcceleratorsBlock()
+    policy: Mapping[str, Any] = Field(
+        default={}, description="what specs may use: images, host paths, programs, addresses …"
+    )
+    shimlets: Mapping[str, Mapping[str, Any]] = Field(default={}, description="options of each shimlet, by its name")
+    engines: Mapping[str, Any] = Field(default={}, description="rows that change or extend the engine table")
+
+
+class Settings(FileSettings):
+    """Everything that was set. `directory`: where the specs are; `file`: the settings file, None if there was none."""
+
+    directory: Path
+    file: Path | None = None
+
+
+class Setting(NamedTuple):
+    """One setting, for people. `flag`: of `xmod-agent run`, "" if it has none."""
+
+    name: str
+    env: str
+    default: str
+    description: str
+    flag: str
+
+
+FLAGS: Mapping[str, str] = {
+    "plugins.defaultShimlet": "--shimlet",
+    "plugins.defaultPipeline": "--goalset",
+    "agent.stateDir": "--state-dir",
+    "service.bind": "--bind",
+    "service.port": "--port",
+    "agent.instance": "--instance",
+    "plugins.pluginDir": "--plugin-dir",
+    "logging.level": "--log-level",
+}
+
+
+def leaves() -> Iterator[tuple[str, str, Any]]:
+    """Every setting: its dotted name, its name in the environment, and pydantic's FieldInfo."""
+    for top, block in FileSettings.model_fields.items():
+        if isinstance(block.annotation, type) and issubclass(block.annotation, Block):
+            for key, field in block.annotation.model_fields.items():
+                yield f"{top}.{to_camel(key)}", f"XMOD_{top}__{key}".upper(), field
+        else:
+            yield top, f"XMOD_{top}".upper(), block
+
+
+def table() -> tuple[Setting, ...]:
+    """Every setting, in the order of the file."""
+    return tuple(
+        Setting(name, env, _shown(field), field.description or "", FLAGS.get(name, "")) for name, env, field in leaves()
+    )
+
+
+def _shown(field: Any) -> str:
+    extra = field.json_schema_extra
+    if isinstance(extra, dict) and "shown" in extra:
+        return str(extra["shown"])
+    if isinstance(field.default, bool):
+        return str(field.default).lower()
+    if isinstance(field.default, float) and field.metadata and field.default >= 1:
+        return f"{field.default:g}s"
+    return "" if field.default in (None, (), {}) else str(field.default)
+
+
+def default_state_dir(instance: str, environ: Mapping[str, str], uid: int) -> Path:
+    """Where the memory of an instance is unless it was set."""
+    if uid == 0:
+        base = Path("/var/lib")
+    else:
+        base = Path(environ.get("XDG_STATE_HOME") or Path(environ.get("HOME") or "~").expanduser() / ".local/state")
+    return base / "xmod-agent" / ("" if instance == "default" else instance)
+
+
+def default_socket(instance: str, environ: Mapping[str, str] = os.environ, uid: int | None = None) -> Path:
+    """Where the agent of that instance is spoken to unless it was set: the same for the agent and the CLI."""
+    uid = os.getuid() if uid is None else uid
+    if uid == 0:
+        folder = Path("/run/xmod-agent")
+    elif runtime := environ.get("XDG_RUNTIME_DIR"):
+        folder = Path(runtime) / "xmod-agent"
+    else:
+        folder = Path(f"/tmp/xmod-agent-{uid}")  # noqa: S108 – mode 0700, and both sides check its owner
+    return folder / f"{instance}.sock"

@@ -181,7 +181,7 @@ class Waiting:
         if old is None:
             self._wish(name, lane=lane, priority=priority, due=now + delay, floor=True)
         elif old.priority is Priority.CHANGE:
-            delay = max(0.0, min(delay, old.due - now))
+            return max(0.0, old.due - now)
         else:
             self._wishes[name] = replace(old, priority=max(old.priority, priority), due=now + delay, floor=True)
         return delay

@@ -40,7 +40,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 1
     # Blocked before the server's threads begin, so that they inherit it and the signal reaches sigwait alone.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    import xllamacpp  # it loads 100 MB of code: not for --help or a wrong option
+    import xllamacpp  # type: ignore[import-untyped]  # no stubs; here because it loads 100 MB: not for --help
 
     params = xllamacpp.CommonParams()
     params.model.path = str(asked.model)

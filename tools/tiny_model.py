@@ -39,8 +39,7 @@ def pieces_of(sentence: str) -> tuple[list[str], list[int], list[float], list[in
     kinds = [gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL, *[gguf.TokenType.BYTE] * 256]
     scores = [0.0] * len(texts)
     known = set(texts)
-    for word in words:
-        texts.append("▁" + word)
+    texts.extend("▁" + word for word in words)
     said = list(range(len(texts) - len(words), len(texts)))
     known.update(texts)
     for code in range(32, 127):
@@ -108,7 +107,7 @@ def write(path: Path, *, sentence: str = SENTENCE) -> None:
     writer.add_unk_token_id(_UNKNOWN)
     writer.add_bos_token_id(_BEGIN)
     writer.add_eos_token_id(_END)
-    writer.add_add_bos_token(True)
+    writer.add_add_bos_token(value=True)
     writer.add_chat_template(_TEMPLATE)
     for name, tensor in weights(said).items():
         writer.add_tensor(name, tensor)

@@ -16,6 +16,10 @@ class Refused(Exception):
     """A word that cannot be taken, and why."""
 
 
+class UnknownName(Refused):
+    """There is no service of that name."""
+
+
 @dataclass(frozen=True, slots=True)
 class InvalidFile:
     """A file that is not in effect: its path below the source's root, and its errors as "line:column: field: sentence"."""

@@ -1,0 +1,72 @@
+"""What a source hands to control: one moment of all its files.
+
+A Snapshot is always complete: a source that cannot be read whole raises Transient instead. A file in it is either read
+(content and digest) or known to be there and unread (`content` is None and `error` says why); only a file that is
+missing from a Snapshot is absent, and only such a file may count as evidence for a deletion.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from threading import Event
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file as it was read; `content` is shared between snapshots while it stays the same.
+
+    `path`: posix, below the source's root. `digest`: sha256 of the content as 64 hex digits, "" if unread.
+    `error`: why it cannot be read, "" if it was. `modified_at`: when it came to be so, in seconds since the epoch.
+    """
+
+    path: str
+    digest: str
+    content: bytes | None = field(repr=False)
+    error: str = ""
+    modified_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All files of a source at one moment, sorted by path.
+
+    `source`: the source's id. `revision`: a commit, or "content:" and a hash. `identity`: what the source stands on
+    (device and inode, or history); when it differs from the last one, this is not the source that was seen before.
+    """
+
+    source: str
+    location: str
+    revision: str
+    identity: str
+    files: tuple[SourceFile, ...]
+    read_at: datetime
+
+
+class Source(Protocol):
+    """Where specs come from. One thread looks and waits; `kick` and `close` may come from any."""
+
+    id: str
+    location: str
+
+    def look(self) -> Snapshot:
+        """Everything, as of now. Raises Transient if it is missing, not mounted, changing or not readable whole."""
+        ...
+
+    def wait(self, stop: Event, timeout: float) -> None:
+        """Return when something may have changed, on `kick` or `stop`, or after `timeout` seconds. Only a hint."""
+
+    def kick(self) -> None:
+        """Let the wait that runs, or else the next one, return at once."""
+
+    def close(self) -> None:
+        """Let go of watches and threads. Afterwards `wait` returns at once."""
+
+
+def revision_of(files: Iterable[SourceFile]) -> str:
+    """The revision of a source without commits: a hash over each path and digest."""
+    total = hashlib.sha256()
+    for file in files:
+        total.update(f"{file.path}\0{file.digest}\0".encode())
+    return f"content:{total.hexdigest()[:16]}"

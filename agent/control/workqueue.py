@@ -260,11 +260,12 @@ class Waiting:
         else:
             wish = _Wish(lane, max(old.priority, priority), min(old.due, due), old.order, floor)
         self._wishes[name] = wish
+        self._lanes.setdefault(lane, _Lane())
         if name not in self._jobs and wish != old:
             self._push(name, wish)
 
     def _push(self, name: ServiceName, wish: _Wish) -> None:
-        heaps = self._lanes.setdefault(wish.lane, _Lane())
+        heaps = self._lanes[wish.lane]
         heapq.heappush(heaps.delayed, (wish.due, wish.order, name))
         if len(heaps.ready) + len(heaps.delayed) > 2 * len(self._wishes) + 64:
             self._sweep(wish.lane, heaps)

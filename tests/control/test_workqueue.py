@@ -420,6 +420,13 @@ def test_the_snapshot_tells_depth_delays_and_ages_by_lane(core):
     )
 
 
+def test_the_snapshot_knows_a_lane_whose_only_name_is_still_worked_on_elsewhere(core):
+    core.add(A, lane="x")
+    core.take("x")
+    core.add(A, lane="y")
+    assert core.waiting.snapshot(0.0) == (LaneView("x", processing=1), LaneView("y", depth=1))
+
+
 def test_after_the_close_nothing_is_handed_out_or_taken_in_but_work_ends(core):
     core.add(A)
     core.add(B)

@@ -1,20 +1,18 @@
 """The ledger: who has which port and device on this host.
 
-It is rebuilt at each question from the marks of all local worlds, kept replicas too, plus claims that are not in any
-world yet; so no file can lie. Three rules that random histories taught: a kept replica holds its port and devices against
+It knows the marks of all local worlds, kept replicas too, as they are seen (`note`), plus claims that are not in any world
+yet; so no file can lie. Three rules that random histories taught: a kept replica holds its port and devices against
 *other* services, else going back has no room; an exited replica does not hold a device that has a new holder; what a
 service's own older generations still use is a swap, not room.
 """
 
 import socket
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
-from agent.contracts import Digest, Generation, Placement, Replica, Room, Service, ServiceName, State
-
-Marks: TypeAlias = Callable[[], Iterable[tuple[ServiceName, Generation]]]
+from agent.contracts import Digest, Generation, Observed, Placement, Replica, Room, Service, ServiceName, State
 
 
 def port_is_free(bind: str, port: int) -> bool:
@@ -31,14 +29,13 @@ def port_is_free(bind: str, port: int) -> bool:
 
 @dataclass(slots=True)
 class _Books:
-    """Who holds what, as one service sees it. Devices and ports in one set: device ids are str, ports int."""
+    """What a service's own replicas use. Devices and ports in one set: device ids are str, ports int."""
 
-    alien: dict[str | int, ServiceName] = field(default_factory=dict)
+    held: list[Placement] = field(default_factory=list)
     old: set[str | int] = field(default_factory=set)
     old_live: int = 0
     there: dict[int, Placement] = field(default_factory=dict)  # own digest's placements by index
     before: dict[int, Placement] = field(default_factory=dict)  # older digests' placements by index
-    held: list[Placement] = field(default_factory=list)
 
 
 class HostLedger:
@@ -47,17 +44,33 @@ class HostLedger:
     def __init__(
         self,
         *,
-        marks: Marks,
         ports: range,
         devices: Sequence[str] = (),
         port_free: Callable[[str, int], bool] = port_is_free,
     ) -> None:
-        self._marks = marks
         self._ports = ports
         self._devices = tuple(devices)
         self._port_free = port_free
         self._lock = threading.RLock()
+        self._seen: dict[ServiceName, dict[str, tuple[Generation, ...]]] = defaultdict(dict)
+        self._holders: dict[str | int, dict[ServiceName, int]] = defaultdict(dict)  # and how many of its replicas
         self._claims: dict[tuple[ServiceName, Digest], tuple[Placement, ...]] = {}
+        self._digests: dict[ServiceName, frozenset[Digest]] = {}  # that have claims
+        self._claimers: dict[str | int, ServiceName] = {}
+
+    def note(self, shimlet: str, observed: Observed) -> None:
+        """What one local world knows of a service now."""
+        with self._lock:
+            worlds = self._seen[observed.name]
+            for placement in _placements(worlds.get(shimlet, ())):
+                self._count(observed.name, placement, -1)
+            for placement in _placements(observed.generations):
+                self._count(observed.name, placement, 1)
+            worlds[shimlet] = observed.generations
+            if not observed.generations:
+                del worlds[shimlet]
+            if not worlds:
+                del self._seen[observed.name]
 
     def room(self, service: Service) -> Room:
         """What is held and what would fit."""
@@ -71,55 +84,84 @@ class HostLedger:
             room = self._room(service, books)
             claimed = [p for p in self._claims.get((service.name, service.digest), ()) if p in room.held]
             new, _ = self._fitting(service, books, room.more, books.old)
-            self._claims[service.name, service.digest] = (*claimed, *new)
+            self._set_claims((service.name, service.digest), (*claimed, *new))
 
     def busy(self, name: ServiceName) -> str:
         """What of its is still in use."""
-        using = [p for owner, g in self._marks() if owner == name for p in (r.placement for r in g.replicas if r.holds)]
-        words = [f"port {p.port}" for p in using if p.port is not None] + [d for p in using for d in p.devices]
-        return ", ".join(words)
+        with self._lock:
+            using = [r.placement for g in self._generations(name) for r in g.replicas if r.holds]
+        return ", ".join(
+            [f"port {p.port}" for p in using if p.port is not None] + [d for p in using for d in p.devices]
+        )
 
     def keep_only(self, name: ServiceName, digest: Digest | None) -> None:
         """Claims for other digests of this service are void: it walks elsewhere now, or is gone."""
         with self._lock:
-            for key in [key for key in self._claims if key[0] == name and key[1] != digest]:
-                del self._claims[key]
+            for stale in self._digests.get(name, frozenset()) - {digest}:
+                self._set_claims((name, stale), ())
+
+    def _generations(self, name: ServiceName) -> list[Generation]:
+        return [g for generations in self._seen.get(name, {}).values() for g in generations]
+
+    def _count(self, name: ServiceName, placement: Placement, step: int) -> None:
+        for thing in _things(placement):
+            holders = self._holders[thing]
+            holders[name] = holders.get(name, 0) + step
+            if not holders[name]:
+                del holders[name]
+            if not holders:
+                del self._holders[thing]
+
+    def _owner(self, thing: str | int, name: ServiceName) -> ServiceName | None:
+        """Which other service holds or claims it."""
+        holder = next((holder for holder in self._holders.get(thing, ()) if holder != name), None)
+        claimer = self._claimers.get(thing)
+        return holder or (claimer if claimer != name else None)
+
+    def _set_claims(self, key: tuple[ServiceName, Digest], placements: tuple[Placement, ...]) -> None:
+        name, digest = key
+        for placement in self._claims.pop(key, ()):
+            for thing in _things(placement):
+                self._claimers.pop(thing, None)
+        digests = self._digests.pop(name, frozenset()) - {digest}
+        if placements:
+            self._claims[key] = placements
+            digests |= {digest}
+            self._claimers.update({thing: name for placement in placements for thing in _things(placement)})
+        if digests:
+            self._digests[name] = digests
 
     def _books(self, service: Service) -> _Books:
         books = _Books()
         mine: list[Replica] = []
-        for name, generation in self._marks():
+        for generation in self._generations(service.name):
+            own = generation.service.digest == service.digest
             for replica in generation.replicas:
-                placement = replica.placement
-                if name != service.name:
-                    books.alien.update(dict.fromkeys(_things(placement), name))
-                elif generation.service.digest == service.digest:
+                (books.there if own else books.before)[replica.placement.index] = replica.placement
+                if own:
                     mine.append(replica)
-                    books.there[placement.index] = placement
-                else:
-                    books.before[placement.index] = placement
-                    if replica.holds:
-                        books.old.update(_things(placement))
-                        books.old_live += 1
-        for (name, _), claims in self._claims.items():
-            if name != service.name:
-                for placement in claims:
-                    books.alien.update(dict.fromkeys(_things(placement), name))
+                elif replica.holds:
+                    books.old |= _things(replica.placement)
+                    books.old_live += 1
         books.held = self._holding(service, books, mine)
         return books
 
     def _holding(self, service: Service, books: _Books, mine: Sequence[Replica]) -> list[Placement]:
         """The placements that its replicas and claims may go on using, by index."""
-        contested = books.old | books.alien.keys()
         held: dict[int, Placement] = {}
         for replica in mine:
-            exited = replica.state is State.EXITED and not _things(replica.placement) & contested
-            if (replica.holds or exited) and self._valid(service, replica.placement):
-                held[replica.placement.index] = replica.placement
+            placement = replica.placement
+            exited = replica.state is State.EXITED and self._uncontested(service, books, placement)
+            if (replica.holds or exited) and self._valid(service, placement):
+                held[placement.index] = placement
         for placement in self._claims.get((service.name, service.digest), ()):
-            if not _things(placement) & contested and self._valid(service, placement):
+            if self._uncontested(service, books, placement) and self._valid(service, placement):
                 held.setdefault(placement.index, placement)
         return [held[index] for index in sorted(held)]
+
+    def _uncontested(self, service: Service, books: _Books, placement: Placement) -> bool:
+        things = _things(placement)
+        return not things & books.old and all(self._owner(thing, service.name) is None for thing in things)
 
     def _valid(self, service: Service, placement: Placement) -> bool:
         """It still is what the spec wants, though not necessarily what would be chosen today."""
@@ -143,7 +185,7 @@ class HostLedger:
         self, service: Service, books: _Books, lack: int, avoid: set[str | int] | frozenset[str | int]
     ) -> tuple[list[Placement], str]:
         """Placements for up to `lack` replicas that use nothing of `avoid`, and what the next one lacks."""
-        taken: set[str | int] = set(avoid) | books.alien.keys()
+        taken: set[str | int] = set(avoid)
         for placement in books.held:
             taken |= _things(placement)
         used = {placement.index for placement in books.held}
@@ -169,7 +211,7 @@ class HostLedger:
         if service.workload.port is None:
             return None, ""
         if service.port is not None:
-            owner = books.alien.get(service.port)
+            owner = self._owner(service.port, service.name)
             if owner is not None:
                 return None, f"port {service.port} is held by service {owner}"
             if service.port in taken:
@@ -179,7 +221,7 @@ class HostLedger:
             return service.port, ""
         earlier = [p.port for p in (books.there.get(index), books.before.get(index)) if p is not None]
         for port in (*earlier, *self._ports):
-            if port is None or port in taken:
+            if port is None or port in taken or self._owner(port, service.name) is not None:
                 continue
             if (not avoid and port in books.old) or self._port_free(service.bind, port):
                 return port, ""
@@ -190,16 +232,25 @@ class HostLedger:
         count = max(wanted.count, len(wanted.ids))
         if not count:
             return (), ""
-        free = [d for d in (wanted.ids or self._devices) if d in self._devices and d not in taken]
+        free = [
+            d
+            for d in (wanted.ids or self._devices)
+            if d in self._devices and d not in taken and self._owner(d, service.name) is None
+        ]
         earlier = [p.devices for p in (books.there.get(index), books.before.get(index)) if p is not None]
         for devices in earlier:
             if len(devices) == count and set(devices) <= set(free):
                 return devices, ""
         if len(free) >= count:
             return tuple(free[:count]), ""
-        holders = sorted({f"{d} is held by service {books.alien[d]}" for d in self._devices if d in books.alien})
+        owners = {device: self._owner(device, service.name) for device in self._devices}
+        holders = [f"{device} is held by service {owner}" for device, owner in owners.items() if owner is not None]
         have = f"this host has {len(self._devices)}, {len(free)} of them free"
         return (), "; ".join([f"needs {count} accelerator(s), {have}", *holders])
+
+
+def _placements(generations: Sequence[Generation]) -> list[Placement]:
+    return [replica.placement for generation in generations for replica in generation.replicas]
 
 
 def _things(placement: Placement) -> set[str | int]:

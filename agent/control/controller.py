@@ -1,0 +1,347 @@
+"""Holds the newest desired state, world and words; makes the plan anew when one of them changes, and says whom to look at.
+
+It never touches a runtime. What it tells the queue are names; a worker reads the intent of a name when its turn comes, so
+the newest word always counts.
+"""
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from agent.clock import Clock
+from agent.contracts import Failed, Fate, ServiceName, Verdict
+from agent.control import gate, opinion, plan
+from agent.control.board import Board
+from agent.control.desired import DesiredState
+from agent.control.facts import Facts
+from agent.control.plan import Inputs, Intent, Keep, Remove, Run
+from agent.control.reconciler import Look
+from agent.control.words import Words
+from agent.control.workqueue import Priority, WorkQueue
+from agent.control.world import World
+
+log = logging.getLogger("xmod.controller")
+
+
+class Memory(Protocol):
+    """Where words are kept."""
+
+    def save(self, data: Mapping[str, Any]) -> None:
+        """Keep them; never raises."""
+
+
+class UnknownNameError(LookupError):
+    """A word about a service that does not exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The budget for removals."""
+
+    fraction: float = 0.25
+    window: timedelta = timedelta(minutes=10)
+
+
+@dataclass(slots=True)
+class _Sightings:
+    """What the source was seen to hold since the agent started."""
+
+    identity: str = ""
+    first: bool = True
+    replaced: bool = False
+    alive: bool = False
+    seen: frozenset[ServiceName] = frozenset()
+
+    def note(self, desired: DesiredState) -> None:
+        """One more snapshot."""
+        if self.first:
+            self.first = False
+        elif desired.identity != self.identity:
+            self.replaced, self.alive, self.seen = True, False, frozenset()
+        self.identity = desired.identity
+        names = desired.wanted.keys() | desired.doubts.keys()
+        self.alive = self.alive or bool(names)
+        if not names <= self.seen:
+            self.seen |= names
+
+
+class Controller:
+    """The one that plans. Thread-safe."""
+
+    def __init__(
+        self,
+        *,
+        world: World,
+        queue: WorkQueue,
+        board: Board,
+        facts: Facts,
+        clock: Clock,
+        memory: Memory,
+        words: Words,
+        limits: Limits,
+    ) -> None:
+        self._world = world
+        self._queue = queue
+        self._board = board
+        self._facts = facts
+        self._clock = clock
+        self._memory = memory
+        self._limits = limits
+        self._lock = threading.RLock()
+        self._words = words
+        self._desired: DesiredState | None = None
+        self._intents: Mapping[ServiceName, Intent] = {}
+        self._held: Mapping[ServiceName, gate.Held] = words.held
+        self._removing = frozenset(name for name, _ in words.pruned)
+        self._sightings = _Sightings()
+        self._born: dict[ServiceName, datetime] = {}
+        self._listed: set[str] = set()
+
+    # what a worker asks
+
+    def intent(self, name: ServiceName) -> Intent | None:
+        """The newest intent of a name; None: nobody wants it and nothing of it is seen."""
+        return self._intents.get(name)
+
+    def ended(self, look: Look, verdict: Verdict) -> None:
+        """A look came to its end: a removal is done, or a restart or rollout was taken."""
+        with self._lock:
+            if look.gone and isinstance(look.intent, Remove):
+                self._gone(look.name, moved=look.intent.moved)
+                return
+            if isinstance(look.intent, Run):
+                taken = look.intent.restart_after if look.intent.retry else None
+                restarts = {
+                    name: at
+                    for name, at in self._words.restarts.items()
+                    if name != look.name or taken is None or at > taken
+                }
+                rollouts = self._words.rollouts
+                if not look.intent.note and not isinstance(verdict, Failed):
+                    rollouts = tuple(name for name in rollouts if name != look.name)
+                words = replace(self._words, restarts=restarts, rollouts=rollouts)
+                if words != self._words:
+                    self._keep(words)
+                    self.replan()
+
+    def _gone(self, name: ServiceName, *, moved: bool) -> None:
+        self._removing -= {name}
+        self._born.pop(name, None)
+        if not moved:
+            self._facts.pruned("removed")
+            log.info("service removed", extra={"service": name})
+            self._keep(self._words.without(name))
+        self.replan()
+
+    # what changes
+
+    def take(self, desired: DesiredState) -> None:
+        """The source says this now."""
+        with self._lock:
+            if desired is not self._desired:
+                self._sightings.note(desired)
+            self._desired = desired
+            self.replan(Priority.CHANGE)
+        self._facts.scanned()
+
+    def saw(self, shimlet: str, changed: Iterable[ServiceName]) -> None:
+        """A world was listed; these names differ from what was known."""
+        with self._lock:
+            now = self._clock.now()
+            first = shimlet not in self._listed
+            self._listed.add(shimlet)
+            for name in changed:
+                self._born.setdefault(name, datetime.min.replace(tzinfo=now.tzinfo) if first else now)
+            self.replan()
+            if not first:
+                self.hint(changed)
+
+    def uses(self, shimlet: str) -> None:
+        """Something of ours may be in that world from now on: it is looked at after a restart too."""
+        with self._lock:
+            self._keep(replace(self._words, shimlets=self._words.shimlets | {shimlet}))
+
+    def lost(self, shimlet: str, error: str) -> None:
+        """A world is out of sight."""
+        self._world.lose(shimlet, error)
+        self.replan()
+
+    def hint(self, names: Iterable[ServiceName]) -> None:
+        """Something may have happened to these: have a look."""
+        intents = self._intents
+        for name in names:
+            intent = intents.get(name)
+            if intent is not None:
+                self._queue.add(name, lane=plan.lane(intent), priority=Priority.DRIFT)
+
+    def replan(self, priority: Priority = Priority.DRIFT) -> None:
+        """Make the plan anew, and queue every name whose intent changed."""
+        with self._lock:
+            inputs = Inputs(self._desired, self._world.sights(), self._words)
+            judgement = self._judge(inputs)
+            before, self._intents = self._intents, plan.intents(inputs, judgement)
+            now = self._clock.now()
+            for name, intent in self._intents.items():
+                old = before.get(name)
+                if old is not intent and old != intent:
+                    self._changed(name, old, intent, now, priority)
+            for name in before.keys() - self._intents.keys():
+                self._queue.add(name, lane=plan.lane(before[name]), priority=Priority.RESYNC)
+
+    def _changed(
+        self, name: ServiceName, old: Intent | None, intent: Intent, now: datetime, priority: Priority
+    ) -> None:
+        status = self._board.get(name)
+        if isinstance(intent, Run):
+            settled = not isinstance(old, Run) and self._settled(intent)
+            priority = Priority.RESYNC if settled else Priority.CHANGE
+            if not settled:
+                queued = opinion.queued(intent, status, now)
+                if queued is not None:
+                    self._board.put(queued)
+        self._queue.add(name, lane=plan.lane(intent), priority=priority)
+
+    def _settled(self, run: Run) -> bool:
+        """As far as the last list tells, exactly this runs already: no hurry to look at it."""
+        observed = self._world.cached(run.service.shimlet, run.service.name)
+        if observed is None or len(observed.generations) != 1:
+            return False
+        only = observed.generations[0]
+        return (
+            only.service.digest == run.service.digest
+            and only.fate is Fate.SERVED
+            and len(only.live) == run.service.replicas
+            and run.restart_after is None
+        )
+
+    def _judge(self, inputs: Inputs) -> gate.Judgement:
+        """Ask the gate about what is absent, and remember what it said."""
+        found = plan.candidates(inputs)
+        desired, now = inputs.desired, self._clock.now()
+        if desired is None:
+            return gate.Judgement()
+        names = {candidate.name for candidate in found}
+        unseen = (
+            {n for n, intent in self._intents.items() if inputs.sights[plan.lane(intent)].error} if found else set()
+        )
+        judgement = gate.judge(
+            found,
+            gate.Evidence(
+                source=desired.source,
+                seen=self._sightings.seen,
+                alive=self._sightings.alive,
+                empty=not desired.wanted and not desired.doubts,
+                replaced=self._sightings.replaced,
+                unread=desired.unread,
+                adopted=self._words.adopted,
+            ),
+            self._budget(inputs, now) if found else gate.Budget(0),
+            approved=self._words.approved,
+            removing=self._removing,
+            before=self._held,
+            now=now,
+        )
+        for name in judgement.held.keys() - self._held.keys():
+            self._facts.pruned("held")
+            held = judgement.held[name]
+            log.warning("prune held", extra={"service": name, "reason": held.reason, "error": held.message})
+        self._removing = judgement.allowed | (self._removing & unseen)
+        self._held = judgement.held
+        fresh = tuple((name, now) for name in sorted(judgement.fresh))
+        recent = tuple((name, at) for name, at in self._words.pruned if now - at < self._limits.window)
+        words = replace(
+            self._words,
+            pruned=recent + fresh,
+            held=judgement.held,
+            approved=self._words.approved & (names | unseen),
+        )
+        if fresh or words.held.keys() != self._words.held.keys() or words.approved != self._words.approved:
+            self._keep(words)
+        return judgement
+
+    def _budget(self, inputs: Inputs, now: datetime) -> gate.Budget:
+        """25 % of what there was when the window began."""
+        began = now - self._limits.window
+        here = {name for sight in inputs.sights.values() for name in (sight.services or {})}
+        old = {name for name in here if self._born.get(name, began) <= began}
+        gone = {name for name, at in self._words.pruned if at > began} - here
+        return gate.Budget(len(old) + len(gone), self._words.pruned, self._limits.fraction, self._limits.window)
+
+    # what an operator says
+
+    def approve(self, names: Sequence[ServiceName]) -> tuple[ServiceName, ...]:
+        """Release these held removals, all if none is named. LookupError, and nothing released, if one is not held."""
+        with self._lock:
+            for name in names:
+                if name not in self._held:
+                    raise UnknownNameError(f"{name} is not held; held are: {', '.join(sorted(self._held)) or 'none'}")
+            asked = tuple(names) or tuple(sorted(self._held))
+            self._keep(replace(self._words, approved=self._words.approved | set(asked)))
+            self.replan(Priority.CHANGE)
+            released = tuple(name for name in asked if name not in self._held)
+            for _ in released:
+                self._facts.pruned("approved")
+            refused = [name for name in asked if name in self._held]
+            self._keep(replace(self._words, approved=self._words.approved - set(refused)))
+            if refused and not released:
+                held = self._held[refused[0]]
+                raise UnknownNameError(f"{refused[0]} cannot be approved: {held.reason}: {held.message}")
+            return released
+
+    def restart(self, name: ServiceName) -> None:
+        """Start its replicas again, and try a burnt spec again."""
+        with self._lock:
+            intent = self._intents.get(name)
+            if not isinstance(intent, Run):
+                why = f"it is kept: {intent.reason}" if isinstance(intent, Keep) else "no such service is wanted"
+                raise UnknownNameError(f"cannot restart {name}: {why}")
+            self._keep(replace(self._words, restarts={**self._words.restarts, name: self._clock.now()}))
+            self.replan(Priority.CHANGE)
+
+    def rollout(self, names: Sequence[ServiceName]) -> tuple[ServiceName, ...]:
+        """Let these, all if none is named, take what their specs resolve to now, one after the other."""
+        with self._lock:
+            notes = ("ResolvesDifferently", "RolloutWaits")
+            able = sorted(n for n, i in self._intents.items() if isinstance(i, Run) and i.note in notes)
+            for name in names:
+                if name not in able:
+                    others = ", ".join(able) or "none does"
+                    raise UnknownNameError(f"{name} does not resolve differently now; those that do: {others}")
+            asked = tuple(names) or tuple(able)
+            rollouts = (*self._words.rollouts, *(name for name in asked if name not in self._words.rollouts))
+            self._keep(replace(self._words, rollouts=rollouts))
+            self.replan(Priority.CHANGE)
+            return asked
+
+    def adopt(self, source: str) -> int:
+        """Treat services of another source as this one's; how many there are."""
+        with self._lock:
+            marks = (o for sight in self._world.sights().values() for o in (sight.services or {}).values())
+            count = sum(1 for o in marks if o.generations and o.generations[-1].service.source == source)
+            if not count:
+                raise UnknownNameError(f"no service came from {source}")
+            self._keep(replace(self._words, adopted=self._words.adopted | {source}))
+            self.replan(Priority.CHANGE)
+            return count
+
+    # what people see
+
+    def held(self) -> Mapping[ServiceName, gate.Held]:
+        """Removals that wait for evidence or for an operator."""
+        return self._held
+
+    def intents(self) -> Mapping[ServiceName, Intent]:
+        """The whole plan."""
+        return self._intents
+
+    def desired(self) -> DesiredState | None:
+        """What the source said last."""
+        return self._desired
+
+    def _keep(self, words: Words) -> None:
+        if words != self._words:
+            self._words = words
+            self._memory.save(words.to_plain())

@@ -1,0 +1,143 @@
+"""Snapshot → what is wanted: each file is valid, invalid or absent, and an invalid one keeps its last good word.
+
+No word is taken from a file that has any error, and none is lost by it: the services that it named last, or that its
+bytes name, or whose mark names it, are vouched for. A name in two files is in doubt in both.
+An unchanged file is not parsed again.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from agent.contracts import ServiceName
+from agent.source.snapshot import Snapshot, SourceFile
+from agent.spec.resolve import FileReading, Wanted
+
+ReadFile = Callable[[str, bytes], FileReading]
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidFile:
+    """A file that is not in effect. `content` is None if it could not be read at all."""
+
+    path: str
+    errors: tuple[str, ...]
+    content: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A name whose file is invalid, or that stands in two files. `last`: its last good word, if one is remembered."""
+
+    reason: str
+    message: str
+    last: Wanted | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredState:
+    """What one snapshot wants. `wanted` and `doubts` have no name in common."""
+
+    source: str
+    revision: str
+    identity: str
+    location: str
+    read_at: datetime
+    wanted: Mapping[ServiceName, Wanted] = field(default_factory=dict)
+    doubts: Mapping[ServiceName, Doubt] = field(default_factory=dict)
+    invalid: tuple[InvalidFile, ...] = ()
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Files that could not be read at all: while there is one, nothing is confirmed absent."""
+        return tuple(bad.path for bad in self.invalid if bad.content is None)
+
+    def doubt(self, name: ServiceName, file: str) -> Doubt | None:
+        """Why a name that no valid file holds may still be wanted; `file`: where its mark says that it came from."""
+        known = self.doubts.get(name)
+        if known is not None:
+            return known
+        for bad in self.invalid:
+            if bad.path == file or bad.content is None or name.encode() in bad.content:
+                why = "cannot be read" if bad.content is None else "is invalid and may name it"
+                return Doubt("SpecInvalid", f"{bad.path} {why}: {bad.errors[0]}")
+        return None
+
+
+@dataclass(slots=True)
+class _Read:
+    digest: str
+    reading: FileReading
+    revision: str
+
+
+class DesiredReader:
+    """Reads snapshots one after the other, remembering readings and last good words. Not thread-safe."""
+
+    def __init__(self, read_file: ReadFile) -> None:
+        self._read_file = read_file
+        self._reads: dict[str, _Read] = {}
+        self._good: dict[str, tuple[Wanted, ...]] = {}  # by path, for files that are here
+        self._last: dict[ServiceName, Wanted] = {}
+        self._state: DesiredState | None = None
+
+    def read(self, snapshot: Snapshot) -> DesiredState:
+        """What this snapshot wants, given what earlier ones said."""
+        state = self._state
+        if state is not None and (state.revision, state.identity) == (snapshot.revision, snapshot.identity):
+            self._state = replace(state, read_at=snapshot.read_at)
+            return self._state
+        invalid: list[InvalidFile] = []
+        holders: dict[ServiceName, list[tuple[str, Wanted]]] = {}
+        doubts: dict[ServiceName, Doubt] = {}
+        good: dict[str, tuple[Wanted, ...]] = {}
+        reads: dict[str, _Read] = {}
+        for file in snapshot.files:
+            errors = self._errors(file, snapshot, reads)
+            if errors:
+                invalid.append(InvalidFile(file.path, errors, file.content))
+                good[file.path] = self._good.get(file.path, ())
+                message = f"{file.path}: {errors[0]}"
+                doubts.update({w.service.name: Doubt("SpecInvalid", message, w) for w in good[file.path]})
+            else:
+                good[file.path] = reads[file.path].reading.wanted
+                for wanted in good[file.path]:
+                    holders.setdefault(wanted.service.name, []).append((file.path, wanted))
+        wanted_now: dict[ServiceName, Wanted] = {}
+        for name, found in holders.items():
+            if len(found) == 1:
+                wanted_now[name] = found[0][1]
+                doubts.pop(name, None)
+            else:
+                where = " and ".join(f"{path}:{wanted.line}" for path, wanted in found)
+                doubts[name] = Doubt("DuplicateName", f"{name} stands in {where}", self._last.get(name))
+                told = tuple((path, f"{w.line}:1: metadata.name: {name} stands in {where}") for path, w in found)
+                invalid.extend(InvalidFile(path, (error,), b"") for path, error in dict(told).items())
+        self._reads, self._good = reads, good
+        self._last = {**{n: d.last for n, d in doubts.items() if d.last is not None}, **wanted_now}
+        self._state = DesiredState(
+            source=snapshot.source,
+            revision=snapshot.revision,
+            identity=snapshot.identity,
+            location=snapshot.location,
+            read_at=snapshot.read_at,
+            wanted=wanted_now,
+            doubts=doubts,
+            invalid=tuple(invalid),
+        )
+        return self._state
+
+    def _errors(self, file: SourceFile, snapshot: Snapshot, reads: dict[str, _Read]) -> tuple[str, ...]:
+        """Read a file unless it was read before; its errors."""
+        if file.content is None:
+            return (f"1:1: {file.error}",)
+        read = self._reads.get(file.path)
+        if read is None or read.digest != file.digest:
+            reading = self._read_file(file.path, file.content)
+            stamped = tuple(
+                replace(w, service=replace(w.service, revision=snapshot.revision, source=snapshot.source))
+                for w in reading.wanted
+            )
+            read = _Read(file.digest, replace(reading, wanted=stamped), snapshot.revision)
+        reads[file.path] = read
+        return tuple(str(problem) for problem in read.reading.problems)

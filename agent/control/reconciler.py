@@ -1,0 +1,332 @@
+"""One look at one name: find the target, then bring about goal after goal until one has to wait.
+
+The same path serves creation, change, drift, rollback and removal. It looks at what the world's last list said, and looks
+closer before it acts or judges. It remembers nothing that decides, but which digests failed without leaving a trace in
+the world.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from agent.clock import Clock
+from agent.contracts import (
+    Achieved,
+    Conflict,
+    Dial,
+    Digest,
+    Failed,
+    Fate,
+    Generation,
+    Goal,
+    GoalContext,
+    GoalSet,
+    Images,
+    Ledger,
+    Observed,
+    Pending,
+    Permanent,
+    Room,
+    Router,
+    Secrets,
+    Service,
+    ServiceName,
+    Shimlet,
+    Tasks,
+    Transient,
+    Verdict,
+)
+from agent.control import rollout
+from agent.control.board import GoalState
+from agent.control.facts import Facts
+from agent.control.plan import Intent, Keep, Remove, Run, lane
+from agent.control.world import World
+
+
+class HostLedger(Ledger, Protocol):
+    """The host's ledger, which also drops claims."""
+
+    def keep_only(self, name: ServiceName, digest: Digest | None) -> None:
+        """Claims for other digests of this service are void."""
+
+
+class HostRouter(Router, Protocol):
+    """The host's router, which also forgets."""
+
+    def forget(self, name: ServiceName) -> None:
+        """The service is gone."""
+
+
+class HostDial(Dial, Protocol):
+    """The host's dial, which also forgets."""
+
+    def forget(self, name: ServiceName, keep: Digest | None = None) -> None:
+        """Nobody wants to know about this service's replicas any more, but those of `keep`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What this host lends to goals of local shimlets."""
+
+    ledger: HostLedger
+    router: HostRouter
+    dial: HostDial
+    secrets: Secrets
+
+    def forget(self, name: ServiceName) -> None:
+        """Nothing of the service is wanted or left."""
+        self.ledger.keep_only(name, None)
+        self.router.forget(name)
+        self.dial.forget(name)
+
+
+@dataclass(slots=True)
+class Look:
+    """One look as it goes: filled in along the way, so that a look that ends in an error still tells how far it came."""
+
+    name: ServiceName
+    intent: Intent
+    observed: Observed | None = None
+    target: Service | None = None
+    burnt: str = ""
+    waits: str = ""
+    goalset: str = ""
+    goal: str = ""
+    goals: list[GoalState] = field(default_factory=list)
+    acted: bool = False
+    gone: bool = False
+
+
+class Reconciler:
+    """Looks at names. Safe from several threads, for different names."""
+
+    def __init__(
+        self,
+        *,
+        world: World,
+        goalsets: Callable[[str], GoalSet],
+        host: Host,
+        tasks: Callable[[ServiceName], Tasks],
+        facts: Facts,
+        clock: Clock,
+    ) -> None:
+        self._world = world
+        self._goalsets = goalsets
+        self._host = host
+        self._tasks = tasks
+        self._facts = facts
+        self._clock = clock
+        self._burnt: dict[ServiceName, dict[Digest, str]] = {}
+        self._turn: dict[ServiceName, tuple[str, float]] = {}  # the goal whose turn it is, and since when
+
+    def look(self, look: Look) -> Verdict:
+        """Take the steps that can be taken now. Raises what a shimlet raises."""
+        match look.intent:
+            case Run() as run:
+                return self._run(look, run)
+            case Remove() as remove:
+                return self._remove(look, remove)
+            case Keep() as keep:
+                look.observed = self._seen(keep.shimlet, look.name) if keep.shimlet in self._world.shimlets else None
+                return Pending(keep.reason, keep.message)
+
+    def forget(self, name: ServiceName) -> None:
+        """Nothing of the service is wanted or left."""
+        self._burnt.pop(name, None)
+        self._turn.pop(name, None)
+        self._host.forget(name)
+
+    def facets(self, shimlet: Shimlet) -> tuple[Ledger | None, Router | None, Dial | None]:
+        """Ledger, router and dial for a shimlet: its own, else this host's if it is local, else None."""
+        host = self._host if shimlet.local else None
+        return (
+            shimlet if isinstance(shimlet, Ledger) else host.ledger if host is not None else None,
+            shimlet if isinstance(shimlet, Router) else host.router if host is not None else None,
+            shimlet if isinstance(shimlet, Dial) else host.dial if host is not None else None,
+        )
+
+    def _seen(self, shimlet: str, name: ServiceName) -> Observed:
+        cached = self._world.cached(shimlet, name)
+        return cached if cached is not None else self._world.observe(shimlet, name)
+
+    def _run(self, look: Look, run: Run) -> Verdict:
+        wanted = run.service
+        shimlet = self._world.shimlets[wanted.shimlet]
+        cached = None if run.restart_after is not None else self._world.cached(wanted.shimlet, look.name)
+        look.observed = cached if cached is not None else self._world.observe(wanted.shimlet, look.name)
+        if look.observed.foreign and look.observed.generation(wanted.digest) is None:
+            raise Conflict(look.observed.foreign)
+        if run.retry:
+            self._burnt.pop(look.name, None)
+        target = self._target(look, run, shimlet)
+        look.target, look.burnt, look.waits = target.service, target.burnt, target.waits
+        if target.service is None:
+            return self._put_aside(look, shimlet, target.burnt)
+        self._host.ledger.keep_only(look.name, target.service.digest)
+        ctx = self._context(look, target.service, shimlet)
+        ctx = replace(ctx, keep=target.keep, restart_after=run.restart_after)
+        verdict = self._walk(look, self._goals(target.service.goalset), ctx, fresh=cached is None)
+        if isinstance(verdict, Failed):
+            return self._failed(look, target.service, shimlet, verdict)
+        if isinstance(verdict, Achieved):
+            self._host.dial.forget(look.name, target.service.digest)
+            if target.waits:
+                return Pending("NoRoom", target.waits)
+            if target.burnt:
+                return Failed("RolledBack", target.burnt)
+        return verdict
+
+    def _target(self, look: Look, run: Run, shimlet: Shimlet) -> rollout.Target:
+        observed = look.observed or Observed(look.name)
+        burnt = rollout.burnt_reason(run.service, observed, self._burnt.get(look.name, {}))
+        if burnt and (run.retry or _asked_again(run, observed)):
+            burnt = ""
+        ledger, router, _ = self.facets(shimlet)
+        room: Room | None = ledger.room(run.service) if ledger is not None else None
+        route = router.routed(look.name) if router is not None else None
+        return rollout.target(
+            run.service, observed, burnt=burnt, route=route.digest if route is not None else None, room=room
+        )
+
+    def _remove(self, look: Look, remove: Remove) -> Verdict:
+        shimlet = self._world.shimlets[remove.shimlet]
+        look.observed = self._world.observe(remove.shimlet, look.name)
+        if not look.observed.generations:
+            look.gone = True
+            return Achieved()
+        look.target = look.observed.generations[-1].service
+        self._host.ledger.keep_only(look.name, None)
+        removal = self._goals(look.target.goalset).removal
+        verdict = self._walk(look, self._goals(removal), self._context(look, look.target, shimlet), fresh=True)
+        if isinstance(verdict, Failed):
+            raise Permanent(verdict.message, reason=verdict.reason)
+        look.gone = isinstance(verdict, Achieved)
+        return verdict
+
+    def _goals(self, name: str) -> GoalSet:
+        try:
+            return self._goalsets(name)
+        except LookupError as error:
+            raise Permanent(str(error), reason="UnknownGoalSet") from error
+
+    def _context(self, look: Look, target: Service, shimlet: Shimlet) -> GoalContext:
+        ledger, router, dial = self.facets(shimlet)
+        return GoalContext(
+            target=target,
+            observed=look.observed or Observed(look.name),
+            shimlet=shimlet,
+            tasks=self._tasks(look.name),
+            now=self._clock.now(),
+            images=shimlet if isinstance(shimlet, Images) else None,
+            ledger=ledger,
+            router=router,
+            dial=dial,
+            secrets=self._host.secrets,
+        )
+
+    def _walk(self, look: Look, goalset: GoalSet, ctx: GoalContext, *, fresh: bool) -> Verdict:
+        """Goal after goal, until one is not achieved."""
+        look.goalset = goalset.name
+        shimlet = lane(look.intent)
+        for goal in goalset.goals:
+            look.goal = goal.name
+            began = self._began(look.name, goal.name)
+            verdict = _verdict(goal.is_achieved(ctx))
+            if not isinstance(verdict, Achieved) and not fresh:
+                ctx, fresh = self._anew(look, ctx, shimlet), True
+                verdict = _verdict(goal.is_achieved(ctx))
+            if isinstance(verdict, Pending):
+                refused = self._ensure(goalset, goal, ctx)
+                look.acted = True
+                ctx = self._anew(look, ctx, shimlet)
+                verdict = refused or _verdict(goal.is_achieved(ctx))
+            look.goals.append(_state(goal.name, verdict))
+            if not isinstance(verdict, Achieved):
+                done = len(look.goals)
+                look.goals.extend(GoalState(later.name, "waiting") for later in goalset.goals[done:])
+                return verdict
+            self._facts.goal_achieved(goalset.name, goal.name, self._clock.monotonic() - began)
+        look.goal = ""
+        self._turn.pop(look.name, None)
+        return Achieved()
+
+    def _anew(self, look: Look, ctx: GoalContext, shimlet: str) -> GoalContext:
+        look.observed = self._world.observe(shimlet, look.name)
+        return replace(ctx, observed=look.observed, now=self._clock.now())
+
+    def _ensure(self, goalset: GoalSet, goal: Goal, ctx: GoalContext) -> Failed | None:
+        """Act. What the world refuses for good is the target's fault, but for a conflict with something foreign."""
+        result = "error"
+        try:
+            goal.ensure(ctx)
+            result = "ok"
+        except Transient:
+            result = "transient"
+            raise
+        except Permanent as error:
+            result = "permanent"
+            if isinstance(error, Conflict):
+                raise
+            return Failed(error.reason, str(error))
+        finally:
+            self._facts.ensured(goalset.name, goal.name, result)
+        return None
+
+    def _began(self, name: ServiceName, goal: str) -> float:
+        turn = self._turn.get(name)
+        if turn is None or turn[0] != goal:
+            turn = (goal, self._clock.monotonic())
+            self._turn[name] = turn
+        return turn[1]
+
+    def _failed(self, look: Look, target: Service, shimlet: Shimlet, verdict: Failed) -> Verdict:
+        """Burn the digest, in the world and in memory; one that ever served is only reported."""
+        generation = (look.observed or Observed(look.name)).generation(target.digest)
+        if generation is not None and generation.fate is Fate.SERVED:
+            return Pending(verdict.reason, verdict.message)
+        self._burn(look, target, shimlet, f"{verdict.reason}: {verdict.message}")
+        return verdict
+
+    def _burn(self, look: Look, target: Service, shimlet: Shimlet, why: str) -> None:
+        """Record that a digest failed, and stop what runs of it."""
+        self._burnt.setdefault(look.name, {})[target.digest] = why
+        look.burnt = why
+        generation = (look.observed or Observed(look.name)).generation(target.digest)
+        if generation is not None:
+            shimlet.record(look.name, target.digest, Fate.FAILED)
+            self._stop(look, shimlet, generation)
+
+    def _put_aside(self, look: Look, shimlet: Shimlet, why: str) -> Verdict:
+        """Nothing is left to walk to: what failed stays stopped, as its record."""
+        for generation in (look.observed or Observed(look.name)).generations:
+            if generation.live:
+                self._stop(look, shimlet, generation)
+        return Failed("Burnt", why)
+
+    def _stop(self, look: Look, shimlet: Shimlet, generation: Generation) -> None:
+        shimlet.apply(generation.service, (), {})
+        self._world.touch(generation.service.shimlet, look.name)
+
+
+def _asked_again(run: Run, observed: Observed) -> bool:
+    """The spec's restartedAt is younger than the failure."""
+    failed = [r for g in observed.generations if g.fate is Fate.FAILED for r in g.replicas]
+    after = run.restart_after
+    return bool(failed) and after is not None and all(r.started_at is not None and r.started_at < after for r in failed)
+
+
+def _verdict(answer: Verdict | bool) -> Verdict:  # noqa: FBT001 - it is the value that is judged
+    """A bool from a stranger's goal is accepted at the door."""
+    if answer is True:
+        return Achieved()
+    return Pending("NotYet") if answer is False else answer
+
+
+def _state(goal: str, verdict: Verdict) -> GoalState:
+    match verdict:
+        case Achieved():
+            return GoalState(goal, "achieved")
+        case Pending(reason=reason, message=message):
+            return GoalState(goal, "pending", reason, message)
+        case Failed(reason=reason, message=message):
+            return GoalState(goal, "failed", reason, message)

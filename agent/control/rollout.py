@@ -1,0 +1,71 @@
+"""Which generation to walk towards: the wanted one, or back to one that served. Pure.
+
+Rollback is the same goals with an older target, read from its mark. The record of a failure stays in the world, stopped;
+a digest that ever served is never burnt; and a wish that cannot be placed does not leave the proven one stopped.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from agent.contracts import Digest, Fate, Generation, Observed, Room, Service
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where to walk. `service` None: nowhere, the wish is burnt and nothing else is left.
+
+    `keep`: digests that stay, stopped, as the record of a failure. Why the wanted digest is not walked to: `burnt`, or
+    `waits` for room.
+    """
+
+    service: Service | None
+    keep: frozenset[Digest] = frozenset()
+    burnt: str = ""
+    waits: str = ""
+
+
+def burnt_reason(wanted: Service, observed: Observed, remembered: Mapping[Digest, str]) -> str:
+    """Why this wish is not tried again, "" if it may be.
+
+    The same spec that failed under another digest (an upgrade resolves it differently) has failed too.
+    """
+    own = observed.generation(wanted.digest)
+    if own is not None and own.fate is Fate.SERVED:
+        return ""
+    if wanted.digest in remembered:
+        return remembered[wanted.digest]
+    for generation in observed.generations:
+        same = wanted.digest == generation.service.digest or wanted.spec_digest == generation.service.spec_digest
+        if generation.fate is Fate.FAILED and same:
+            last = next((r.message for r in generation.replicas if r.message), "it failed before")
+            return f"{generation.service.digest[:8]} failed: {last}"
+    return ""
+
+
+def target(wanted: Service, observed: Observed, *, burnt: str, route: Digest | None, room: Room | None) -> Target:
+    """The wanted generation unless it is burnt, or has no place while a proven one has.
+
+    `route`: the digest that this agent last proved to serve. `room`: what the ledger says of the wish, None without one.
+    """
+    back = [g for g in observed.generations if g.service.digest != wanted.digest and g.fate is not Fate.FAILED]
+    proven = _proven(back, route)
+    fits = room is None or room.fits
+    if not burnt and (fits or proven is None):
+        return Target(wanted)
+    if not burnt and proven is not None and room is not None:
+        return Target(proven.service, frozenset({wanted.digest}), waits=room.need)
+    failed = frozenset(g.service.digest for g in observed.generations if g.fate is Fate.FAILED) | {wanted.digest}
+    older = proven or next(iter(back), None)
+    if older is None:
+        return Target(None, failed, burnt)
+    return Target(replace(older.service, replicas=wanted.replicas), failed, burnt)
+
+
+def routed(observed: Observed, route: Digest | None) -> Generation | None:
+    """The generation that serves: where the route leads, else the newest one recorded as SERVED."""
+    return _proven(list(observed.generations), route)
+
+
+def _proven(generations: list[Generation], route: Digest | None) -> Generation | None:
+    exact = next((g for g in generations if g.service.digest == route), None)
+    return exact or next((g for g in reversed(generations) if g.fate is Fate.SERVED), None)

@@ -1,0 +1,68 @@
+"""What an operator said, and what the gate must remember: kept across restarts, never needed to run anything.
+
+Losing it costs approvals, adoptions and pending restarts; nothing that runs is touched by that.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from agent.contracts import ServiceName
+from agent.control.gate import Held
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """All words in force.
+
+    `approved`: held removals that were released. `adopted`: ids of sources whose services count as this one's.
+    `restarts`: since when a service's replicas must have started. `rollouts`: services that may take what their spec
+    resolves to now, in turn. `pruned`: removals allowed lately, for the budget. `held`: removals that are held. `shimlets`: worlds in which something of ours may be.
+    """
+
+    approved: frozenset[ServiceName] = frozenset()
+    adopted: frozenset[str] = frozenset()
+    restarts: Mapping[ServiceName, datetime] = field(default_factory=dict)
+    rollouts: tuple[ServiceName, ...] = ()
+    pruned: tuple[tuple[ServiceName, datetime], ...] = ()
+    held: Mapping[ServiceName, Held] = field(default_factory=dict)
+    shimlets: frozenset[str] = frozenset()
+
+    def without(self, name: ServiceName) -> "Words":
+        """The service is gone: what was said of it is void, but its removal still counts against the budget."""
+        return replace(
+            self,
+            approved=self.approved - {name},
+            restarts={n: at for n, at in self.restarts.items() if n != name},
+            rollouts=tuple(n for n in self.rollouts if n != name),
+            held={n: held for n, held in self.held.items() if n != name},
+        )
+
+    def to_plain(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "approved": sorted(self.approved),
+            "adopted": sorted(self.adopted),
+            "restarts": {name: at.isoformat() for name, at in sorted(self.restarts.items())},
+            "rollouts": list(self.rollouts),
+            "pruned": [[name, at.isoformat()] for name, at in self.pruned],
+            "shimlets": sorted(self.shimlets),
+            "held": {n: [h.reason, h.message, h.since.isoformat()] for n, h in sorted(self.held.items())},
+        }
+
+    @classmethod
+    def from_plain(cls, data: Mapping[str, Any]) -> "Words":
+        """Read what `to_plain` wrote. Raises ValueError, TypeError, KeyError or AttributeError if it is something else."""
+        return cls(
+            approved=frozenset(ServiceName(name) for name in data.get("approved", ())),
+            adopted=frozenset(str(source) for source in data.get("adopted", ())),
+            restarts={ServiceName(n): datetime.fromisoformat(at) for n, at in data.get("restarts", {}).items()},
+            rollouts=tuple(ServiceName(name) for name in data.get("rollouts", ())),
+            pruned=tuple((ServiceName(n), datetime.fromisoformat(at)) for n, at in data.get("pruned", ())),
+            shimlets=frozenset(str(name) for name in data.get("shimlets", ())),
+            held={
+                ServiceName(n): Held(reason, message, datetime.fromisoformat(since))
+                for n, (reason, message, since) in data.get("held", {}).items()
+            },
+        )

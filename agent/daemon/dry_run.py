@@ -1,0 +1,122 @@
+"""What a run would do, without doing it: the same source, plan and gate over the worlds as they are listed now."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from agent.clock import Clock, SystemClock
+from agent.contracts import Fate, Observed, Permanent, ServiceName, Transient
+from agent.control import gate
+from agent.control import plan as planning
+from agent.control.desired import DesiredReader, DesiredState
+from agent.control.plan import Inputs, Intent, Keep, Remove, Run
+from agent.control.rollout import burnt_reason
+from agent.control.words import Words
+from agent.control.world import Sight
+from agent.daemon import parts
+from agent.daemon.parts import StartError
+from agent.journal import Journal
+from agent.settings import Settings
+from agent.surface.plan_view import Action, PlanRow, PlanView
+
+
+def plan(settings: Settings) -> PlanView:
+    """Read the folder, list the worlds, and say what would be created, replaced, removed and held, and why."""
+    clock = SystemClock()
+    try:
+        registry = parts.registry_of(settings)
+        reader = DesiredReader(parts.resolver_of(settings, registry).read_file)
+        source = parts.source_of(settings, clock)
+        try:
+            desired = reader.read(source.look())
+        finally:
+            source.close()
+        words, _ = parts.words_of(Journal(settings.agent.state_dir))
+        named = {wanted.service.shimlet for wanted in desired.wanted.values()}
+        sights = {
+            name: _sight(settings, registry, name, clock)
+            for name in sorted({settings.plugins.default_shimlet} | named | words.shimlets)
+        }
+    except (StartError, Transient) as error:
+        return PlanView((), str(error))
+    inputs = Inputs(desired, sights, words)
+    intents = planning.intents(inputs, _judgement(inputs, desired, settings, clock))
+    rows = [PlanRow(Action.INVALID, bad.path, "", bad.errors[0]) for bad in desired.invalid]
+    rows += [_row(name, intent, _seen(sights, name)) for name, intent in sorted(intents.items())]
+    unseen = [f"{name}: {sight.error}" for name, sight in sights.items() if sight.error]
+    return PlanView(tuple(rows), "; ".join(unseen))
+
+
+def _sight(settings: Settings, registry: parts.Registry, name: str, clock: Clock) -> Sight:
+    shimlet = parts.shimlet_of(settings, registry, name)
+    try:
+        return Sight(shimlet.list(), clock.now())
+    except (Transient, Permanent) as error:
+        return Sight(None, None, str(error))
+    finally:
+        shimlet.close()
+
+
+def _judgement(inputs: Inputs, desired: DesiredState, settings: Settings, clock: Clock) -> gate.Judgement:
+    """As an agent that starts now would judge."""
+    services = {name for sight in inputs.sights.values() for name in (sight.services or {})}
+    names = frozenset(desired.wanted) | frozenset(desired.doubts)
+    words: Words = inputs.words
+    return gate.judge(
+        planning.candidates(inputs),
+        gate.Evidence(
+            source=desired.source,
+            seen=names,
+            alive=bool(names),
+            empty=not names,
+            unread=desired.unread,
+            adopted=words.adopted,
+        ),
+        gate.Budget(len(services), words.pruned, settings.prune.fraction, timedelta(seconds=settings.prune.window)),
+        approved=words.approved,
+        removing=frozenset(name for name, _ in words.pruned),
+        before=words.held,
+        now=clock.now(),
+    )
+
+
+def _seen(sights: Mapping[str, Sight], name: ServiceName) -> Observed:
+    for sight in sights.values():
+        observed = (sight.services or {}).get(name)
+        if observed is not None:
+            return observed
+    return Observed(name)
+
+
+def _row(name: ServiceName, intent: Intent, observed: Observed) -> PlanRow:
+    match intent:
+        case Keep(shimlet=shimlet, reason=reason, message=message, since=since):
+            return PlanRow(Action.HELD if since is not None else Action.KEEP, name, shimlet, f"{reason}: {message}")
+        case Remove(shimlet=shimlet, moved=moved):
+            why = "it moves to another shimlet" if moved else "no file wants it any more"
+            return PlanRow(Action.REMOVE, name, shimlet, why)
+        case Run():
+            return _run_row(name, intent, observed)
+
+
+def _run_row(name: ServiceName, run: Run, observed: Observed) -> PlanRow:
+    service = run.service
+    if run.note:
+        return PlanRow(Action.KEEP, name, service.shimlet, f"{run.note}: {run.message}")
+    burnt = burnt_reason(service, observed, {})
+    if burnt:
+        return PlanRow(Action.KEEP, name, service.shimlet, f"it is not tried again until its spec changes: {burnt}")
+    own = observed.generation(service.digest)
+    older = [g for g in observed.generations if g.service.digest != service.digest and g.fate is not Fate.FAILED]
+    if own is None and not older:
+        return PlanRow(Action.CREATE, name, service.shimlet, f"{service.replicas} replica(s)")
+    if own is None:
+        return PlanRow(Action.REPLACE, name, service.shimlet, _difference(older[-1].service.workload, service.workload))
+    if older or len(own.live) != service.replicas or own.drift:
+        return PlanRow(Action.REPLACE, name, service.shimlet, own.drift or "it is not whole, or an older one is left")
+    return PlanRow(Action.NONE, name, service.shimlet)
+
+
+def _difference(before: object, after: object) -> str:
+    """Which fields of the workload differ; values stay out of it."""
+    fields = [f for f in type(after).__dataclass_fields__ if getattr(before, f) != getattr(after, f)]  # type: ignore[attr-defined] # both are Workloads
+    return f"changed: {', '.join(fields)}"

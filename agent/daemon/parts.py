@@ -1,0 +1,108 @@
+"""From settings to parts: the same source, specs, plugins and shimlets for a run and for a dry run.
+
+What cannot be made raises StartError with a sentence for the operator.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from agent.clock import Clock
+from agent.contracts import GoalSet, Shimlet
+from agent.control.words import Words
+from agent.host.secret import HostSecrets
+from agent.journal import Journal
+from agent.registry import PluginError, Registry
+from agent.settings import Settings
+from agent.source.directory import DirectorySource
+from agent.spec.engine import Engines
+from agent.spec.policy import Policy
+from agent.spec.resolve import Defaults, Resolver
+
+
+class StartError(Exception):
+    """Why the agent cannot start."""
+
+
+def registry_of(settings: Settings) -> Registry:
+    """All plugins that the settings bring in, with the default shimlet among them."""
+    registry = Registry()
+    try:
+        registry.load_entry_points()
+        if settings.plugins.plugin_dir is not None:
+            registry.load_folder(settings.plugins.plugin_dir)
+        registry.preload(settings.plugins.preload)
+        registry.check()
+        registry.shimlet_factory(settings.plugins.default_shimlet)
+        if settings.plugins.default_pipeline:
+            registry.goalset(settings.plugins.default_pipeline)
+    except PluginError as error:
+        raise StartError(str(error)) from error
+    return registry
+
+
+def resolver_of(settings: Settings, registry: Registry) -> Resolver:
+    """What turns files into services, within the operator's policy."""
+    try:
+        policy = Policy.load(settings.policy, bin_dir=bin_dir(settings))
+        engines = Engines.load(settings.engines)
+    except ValueError as error:
+        raise StartError(f"{settings.file or 'settings'}: {error}") from error
+    defaults = Defaults(
+        shimlet=settings.plugins.default_shimlet,
+        goalset=settings.plugins.default_pipeline,
+        port_range=(settings.ports.range.first, settings.ports.range.last),
+        shimlets=registry.shimlets,
+        goalsets=registry.goalsets,
+    )
+    return Resolver(policy=policy, engines=engines, defaults=defaults)
+
+
+def bin_dir(settings: Settings) -> Path:
+    """Where the programs of a spec folder are by convention: its sibling bin/."""
+    return Path(os.path.abspath(settings.directory)).parent / "bin"  # noqa: PTH100 - links are the source's business
+
+
+def source_of(settings: Settings, clock: Clock) -> DirectorySource:
+    """The folder of specs."""
+    return DirectorySource(settings.directory, clock=clock)
+
+
+def shimlet_of(settings: Settings, registry: Registry, name: str) -> Shimlet:
+    """One shimlet, with its own options and its own folder for state."""
+    options = dict(settings.shimlets.get(name, {}))
+    if name == "process":
+        options.setdefault("path", [str(bin_dir(settings))])
+    try:
+        return registry.shimlet_factory(name)(settings.agent.instance, options, settings.agent.state_dir / name)
+    except (PluginError, ValueError) as error:
+        raise StartError(f"shimlet {name}: {error}") from error
+
+
+def goalsets_of(registry: Registry) -> Callable[[str], GoalSet]:
+    """Goalsets by name, with LookupError for one that does not exist."""
+
+    def goalset(name: str) -> GoalSet:
+        try:
+            return registry.goalset(name)
+        except PluginError as error:
+            raise LookupError(str(error)) from error
+
+    return goalset
+
+
+def secrets_of() -> HostSecrets:
+    """Secrets of this host; which ones a spec may name is policy."""
+    return HostSecrets(os.environ)
+
+
+def words_of(journal: Journal) -> tuple[Words, bool]:
+    """The operator's words, and whether there was any memory of them."""
+    data = journal.load()
+    if data is None:
+        return Words(), False
+    try:
+        return Words.from_plain(data), True
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        journal.set_aside(repr(error))
+        return Words(), False

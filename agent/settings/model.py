@@ -88,7 +88,7 @@ class ServiceBlock(Block):
         if not self.loopback and not self.allow_remote:
             raise ValueError(
                 f"bind {self.bind} lets other machines read status and metrics without a password;"
-                " if that is meant, set service.allowRemote: true"
+                " if that is meant, set service.allowRemote: true (XMOD_SERVICE__ALLOW_REMOTE=true)"
             )
         return self
 

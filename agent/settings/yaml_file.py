@@ -59,42 +59,56 @@ def read(path: Path) -> Node:
     if len(content) > _LIMIT:
         raise Unreadable(f"{path}: larger than {_LIMIT >> 20} MiB; this is no settings file")
     try:
-        root = yaml.compose(content.decode(), Loader=_Loader)
+        text = content.decode()
+        _bound_depth(path, text)
+        root = yaml.compose(text, Loader=_Loader)
     except UnicodeDecodeError as error:
         raise Unreadable(f"{path}: not UTF-8 text, at byte {error.start}") from error
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        where = _at(path, error.problem_mark or error.context_mark)
         raise Unreadable(f"{where}: {error.problem or error}") from error
     except yaml.YAMLError as error:
         raise Unreadable(f"{path}: {error}") from error
     if root is None:
         return Node({}, Place(1, 1), {})
-    node = _node(path, root, 0)
+    node = _node(path, root)
     if not isinstance(node.value, dict):
         raise Unreadable(f"{path}:{node.place.line}:{node.place.column}: must be a mapping of settings")
     return node
 
 
-def _node(path: Path, node: yaml.Node, depth: int) -> Node:
+def _bound_depth(path: Path, text: str) -> None:
+    """Refuse what is nested too deep, before `compose` recurses over it in C and ends the process."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            raise Unreadable(f"{_at(path, event.start_mark)}: aliases (*{event.anchor}) are not used in settings")
+        if depth > _DEPTH:
+            raise Unreadable(f"{_at(path, event.start_mark)}: nested deeper than {_DEPTH} levels")
+
+
+def _at(path: Path, mark: Any) -> str:
+    return f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+
+
+def _node(path: Path, node: yaml.Node) -> Node:
     place = Place(node.start_mark.line + 1, node.start_mark.column + 1)
-    if depth > _DEPTH:
-        raise Unreadable(f"{path}:{place.line}:{place.column}: nested deeper than {_DEPTH} levels")
     if isinstance(node, yaml.MappingNode):
-        return _mapping(path, node, place, depth)
+        return _mapping(path, node, place)
     if isinstance(node, yaml.SequenceNode):
-        return Node([_node(path, item, depth + 1).value for item in node.value], place, {})
+        return Node([_node(path, item).value for item in node.value], place, {})
     return Node(_scalar(path, node, place), place, {})
 
 
-def _mapping(path: Path, node: yaml.MappingNode, place: Place, depth: int) -> Node:
+def _mapping(path: Path, node: yaml.MappingNode, place: Place) -> Node:
     children: dict[str, Node] = {}
     for key, value in node.value:
         name, at = str(key.value), Place(key.start_mark.line + 1, key.start_mark.column + 1)
         if name in children:
             first = children[name].place.line
             raise Unreadable(f"{path}:{at.line}:{at.column}: {name}: given twice, first on line {first}")
-        children[name] = _node(path, value, depth + 1)._replace(place=at)
+        children[name] = _node(path, value)._replace(place=at)
     return Node({name: child.value for name, child in children.items()}, place, children)
 
 

@@ -1,0 +1,168 @@
+"""Commands that build an agent from the settings: run, plan, plugins."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from agent import log
+from agent.cli import show
+from agent.cli.options import As, Config, Output
+from agent.settings import Setting, Settings, load, table
+from agent.surface.plan_view import PlanView
+
+Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of DeploySpecs (*.yaml, *.yml, *.json).")]
+
+
+def _option(name: str, metavar: str) -> Any:
+    """The flag of a setting, with its description and default."""
+    setting = next(setting for setting in table() if setting.flag == name)
+    default = f" [default: {setting.default}]" if setting.default else ""
+    text = f"{setting.description[:1].upper()}{setting.description[1:]}.{default}"
+    return typer.Option(name, metavar=metavar, help=text)
+
+
+Shimlet = Annotated[str | None, _option("--shimlet", "docker|process|…")]
+Goalset = Annotated[str | None, _option("--goalset", "NAME")]
+StateDir = Annotated[Path | None, _option("--state-dir", "DIR")]
+InstanceFlag = Annotated[str | None, _option("--instance", "NAME")]
+PluginDir = Annotated[Path | None, _option("--plugin-dir", "DIR")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    app.command("run", epilog=_all_settings(table()))(run)
+    app.command("plan")(plan)
+    app.command("plugins")(plugins)
+
+
+def run(
+    directory: Directory,
+    shimlet: Shimlet = None,
+    goalset: Goalset = None,
+    config: Config = None,
+    state_dir: StateDir = None,
+    bind: Annotated[str | None, _option("--bind", "ADDR")] = None,
+    port: Annotated[int | None, _option("--port", "N")] = None,
+    instance: InstanceFlag = None,
+    plugin_dir: PluginDir = None,
+    log_level: Annotated[str | None, _option("--log-level", "debug|info|warning|error")] = None,
+    *,
+    once: Annotated[
+        bool, typer.Option("--once", help="Converge once, then exit: 0 if all that is wanted runs.")
+    ] = False,
+) -> None:
+    """Run the agent on DIR until it is stopped. What it started runs on; the next agent finds it again.
+
+    SIGTERM and SIGINT stop it, SIGHUP reads the folder now. Settings come from --config, the environment and flags.
+    """
+    settings = load(
+        directory=directory,
+        file=config,
+        flags={
+            "plugins.defaultShimlet": shimlet,
+            "plugins.defaultPipeline": goalset,
+            "agent.stateDir": state_dir,
+            "service.bind": bind,
+            "service.port": port,
+            "agent.instance": instance,
+            "plugins.pluginDir": plugin_dir,
+            "logging.level": log_level,
+        },
+    )
+    from agent import daemon  # it brings the whole agent in, which no other command needs
+
+    _log_as(settings)
+    raise typer.Exit(daemon.run(settings, once=once))
+
+
+def plan(
+    directory: Directory,
+    shimlet: Shimlet = None,
+    goalset: Goalset = None,
+    config: Config = None,
+    state_dir: StateDir = None,
+    instance: InstanceFlag = None,
+    plugin_dir: PluginDir = None,
+    output: As = Output.TABLE,
+) -> None:
+    """Show what a run on DIR would create, replace, remove or hold, and why. Changes nothing.
+
+    Exit code: 0 nothing to do, 2 something, 1 error.
+    """
+    settings = load(
+        directory=directory,
+        file=config,
+        flags={
+            "plugins.defaultShimlet": shimlet,
+            "plugins.defaultPipeline": goalset,
+            "agent.stateDir": state_dir,
+            "agent.instance": instance,
+            "plugins.pluginDir": plugin_dir,
+        },
+    )
+    from agent import daemon  # it brings the whole agent in, which no other command needs
+
+    log.configure(level="warning", format="text", output="stderr")
+    view = daemon.plan(settings)
+    _print_plan(view, output)
+    if view.error:
+        typer.echo(f"xmod-agent: {view.error}", err=True)
+        raise typer.Exit(1)
+    raise typer.Exit(2 if view.something else 0)
+
+
+def plugins(config: Config = None, plugin_dir: PluginDir = None, output: As = Output.TABLE) -> None:
+    """List the shimlets and goalsets there are, and where each comes from."""
+    settings = load(directory=Path(), file=config, flags={"plugins.pluginDir": plugin_dir})
+    from agent.daemon.parts import registry_of  # it brings the whole agent in
+
+    rows = registry_of(settings).rows()
+    if output is Output.TABLE:
+        console = show.console()
+        console.print(show.table(("KIND", "NAME", "FROM"), rows, width=console.width, give=(2,)))
+    else:
+        _emit([row._asdict() for row in rows], output)
+
+
+def _log_as(settings: Settings) -> None:
+    given = settings.logging
+    try:
+        log.configure(level=given.level, format=given.format, output=given.output)
+    except OSError as error:
+        typer.echo(f"xmod-agent: logging.output: {given.output}: {error.strerror}", err=True)
+        raise typer.Exit(1) from error
+    log.watch_threads()
+
+
+def _print_plan(view: PlanView, output: Output) -> None:
+    if output is not Output.TABLE:
+        rows = [
+            {"action": str(row.action), "name": row.name, "shimlet": row.shimlet, "message": row.message}
+            for row in view.rows
+        ]
+        _emit({"rows": rows, "error": view.error}, output)
+        return
+    console = show.console()
+    if view.rows:
+        cells = [(str(row.action), row.name, row.shimlet, row.message) for row in view.rows]
+        console.print(show.table(("ACTION", "NAME", "SHIMLET", "WHY"), cells, width=console.width, give=(3,)))
+    if not view.something and not view.error:
+        typer.echo("nothing to do")
+
+
+def _emit(value: Any, output: Output) -> None:
+    (show.as_json if output is Output.JSON else show.as_yaml)(value)
+
+
+def _all_settings(settings: tuple[Setting, ...]) -> str:
+    """The settings as a block of text that click leaves as it is."""
+    lines = [
+        "\b",
+        "Settings: `block.key` in the file, XMOD_BLOCK__KEY in the environment; flags win, then the environment.",
+    ]
+    for setting in settings:
+        flag = f" ({setting.flag})" if setting.flag else ""
+        default = f" [{setting.default}]" if setting.default else ""
+        lines += [f"  {setting.name}{flag}{default}", f"      {setting.description}", f"      {setting.env}"]
+    return "\n".join(lines)

@@ -1,0 +1,111 @@
+"""What an operator says to the running agent: logs, approve-prune, restart, rollout, adopt."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from agent.cli import show
+from agent.cli.options import Instance, Socket, client, refuse
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The service's name.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    for name, command in (
+        ("logs", logs),
+        ("approve-prune", approve_prune),
+        ("restart", restart),
+        ("rollout", rollout),
+        ("adopt", adopt),
+    ):
+        app.command(name)(command)
+
+
+def logs(
+    name: Name,
+    tail: Annotated[int, typer.Option("--tail", metavar="N", min=0, max=100_000, help="How many lines.")] = 100,
+    *,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as new lines come.")] = False,
+    instance: Instance = "default",
+    socket: Socket = None,
+) -> None:
+    """Show the log of the service's newest replicas."""
+    try:
+        for line in client(instance, socket).logs(name, tail, follow=follow):
+            sys.stdout.write(line + "\n")
+            if follow:
+                sys.stdout.flush()
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def approve_prune(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME…]", help="Which; all that are held if none.")
+    ] = None,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    instance: Instance = "default",
+    socket: Socket = None,
+) -> None:
+    """Release removals that the agent holds back. Shows them and asks first; only what was shown is released."""
+    agent = client(instance, socket)
+    held = {item["name"]: item for item in agent.status()["held"]}
+    chosen = names or list(held)
+    if unheld := [name for name in chosen if name not in held]:
+        raise refuse(f"no removal of {', '.join(unheld)} is held (held: {', '.join(held) or 'none'})")
+    if not chosen:
+        typer.echo("no removal is held")
+        return
+    _show_held([held[name] for name in chosen])
+    if not yes:
+        if not sys.stdin.isatty():
+            raise refuse("this removes services and nobody can be asked here; say --yes if that is meant")
+        typer.confirm(f"Remove {_count(chosen)}?", abort=True)
+    typer.echo("released: " + ", ".join(agent.approve_prune(chosen)))
+
+
+def restart(name: Name, instance: Instance = "default", socket: Socket = None) -> None:
+    """Start the service's replicas again, and try again what had failed."""
+    client(instance, socket).restart(name)
+    typer.echo(f"{name} will be restarted; see: xmod-agent status {name}")
+
+
+def rollout(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The service's name.")] = None,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="Every service, one at a time.")] = False,
+    instance: Instance = "default",
+    socket: Socket = None,
+) -> None:
+    """Let a service take what its spec resolves to now, where an upgrade of the agent or its settings changed that."""
+    if (name is None) != everything:
+        raise refuse("name one service, or say --all")
+    taken = client(instance, socket).rollout([name] if name else [])
+    typer.echo("rolled out, one at a time: " + ", ".join(taken) if taken else "nothing resolves differently now")
+
+
+def adopt(
+    source: Annotated[
+        str,
+        typer.Option("--from", metavar="SOURCE-ID", help="The id of the source they came from, as status shows it."),
+    ],
+    instance: Instance = "default",
+    socket: Socket = None,
+) -> None:
+    """Treat services that came from another source as this source's, so that they may be changed and removed."""
+    count = client(instance, socket).adopt(source)
+    typer.echo(f"adopted {count} service{'' if count == 1 else 's'} from {source}")
+
+
+def _show_held(held: Sequence[Mapping[str, Any]]) -> None:
+    console = show.console()
+    rows = [(item["name"], show.age(item["since"]), item["reason"], item["message"]) for item in held]
+    console.print(show.table(("REMOVE", "HELD", "REASON", "WHY"), rows, width=console.width, give=(3,)))
+
+
+def _count(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"these {len(names)} services"

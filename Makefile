@@ -19,11 +19,11 @@ setup:
 
 run:
 	@tools/setup demo
-	@$(BIN)/python tools/demo.py run
+	@$(BIN)/python -m tools.demo run
 
 stop:
 	@tools/setup demo
-	@$(BIN)/python tools/demo.py stop
+	@$(BIN)/python -m tools.demo stop
 
 test: setup
 	@tools/docker-engine || echo "no Docker engine: the tests that need one will say so"
@@ -43,6 +43,6 @@ format: setup
 	@$(BIN)/ruff check --fix-only -q $(PYTHON_FILES)
 
 clean:
-	@if [ -d .run ] && [ -x $(BIN)/python ]; then $(BIN)/python tools/demo.py stop; fi
+	@if [ -d .run ] && [ -x $(BIN)/python ]; then $(BIN)/python -m tools.demo stop; fi
 	rm -rf .venv .run .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,115 @@
+"""The README's tables, made of the code: `python -m tools.tables` writes them in, and a test holds them true.
+
+Each stands between `<!-- NAME -->` and `<!-- end -->`.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import click
+import typer
+
+from agent.cli.app import app
+from agent.settings import table as settings_table
+from agent.spec.document import ANNOTATIONS
+from agent.spec.policy import Rules
+from agent.surface.metrics import table as metrics_table
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+
+
+def commands() -> str:
+    """Every command, its arguments and options."""
+    group = typer.main.get_command(app)
+    if not isinstance(group, click.Group):
+        raise TypeError("the command line has no commands")
+    rows = []
+    for name, command in group.commands.items():
+        if command.hidden:
+            continue
+        words = [f"xmod-agent {name}"]
+        for parameter in command.params:
+            if isinstance(parameter, click.Argument):
+                words.append(parameter.make_metavar(click.Context(command)))
+            elif "--help" not in parameter.opts:
+                words.append(f"[{', '.join(sorted((*parameter.opts, *parameter.secondary_opts), key=len))}]")
+        rows.append((code(" ".join(words)), sentence(command.help or "")))
+    return lines(("command", "what it does"), rows)
+
+
+def settings() -> str:
+    """Every setting, with its environment variable, flag and default."""
+    rows = [
+        (code(row.name), code(row.env), code(row.flag), code(row.default), row.description) for row in settings_table()
+    ]
+    return lines(("in the file", "in the environment", "flag", "default", "what"), rows)
+
+
+def metrics() -> str:
+    """Every metric and its labels."""
+    kinds = {"state": "gauge"}
+    rows = [
+        (code(row.name), kinds.get(row.kind, row.kind), ", ".join(map(code, row.labels)), row.help)
+        for row in metrics_table()
+    ]
+    return lines(("metric", "kind", "labels", "what"), rows)
+
+
+def policy() -> str:
+    """Every rule of the policy."""
+    rows = [
+        (code(f"policy.{field.alias or name}"), field.description or "") for name, field in Rules.model_fields.items()
+    ]
+    return lines(("rule", "what it lists"), rows)
+
+
+def annotations() -> str:
+    """Every annotation that the agent heeds."""
+    return lines(("annotation", "what it says"), [(code(name), text) for name, text in ANNOTATIONS.items()])
+
+
+TABLES: Mapping[str, Callable[[], str]] = {
+    "commands": commands,
+    "settings": settings,
+    "metrics": metrics,
+    "policy": policy,
+    "annotations": annotations,
+}
+
+
+def lines(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    rule = ["---"] * len(head)
+    cells = ([cell.replace("|", "\\|") for cell in row] for row in (head, rule, *rows))
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+def code(text: str) -> str:
+    """Text as code, nothing as nothing."""
+    return f"`{text}`" if text else ""
+
+
+def sentence(text: str) -> str:
+    """The first paragraph, on one line."""
+    return " ".join(text.strip().split("\n\n", maxsplit=1)[0].split())
+
+
+def written(text: str) -> str:
+    """The README's text with its tables as they ought to be. Raises KeyError for a table that nobody makes."""
+
+    def made(match: re.Match[str]) -> str:
+        return f"<!-- {match[1]} -->\n{TABLES[match[1]]()}\n<!-- end -->"
+
+    return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", made, text, flags=re.DOTALL)
+
+
+def main() -> int:
+    """Write the tables into the README."""
+    README.write_text(written(README.read_text()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

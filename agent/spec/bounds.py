@@ -1,0 +1,83 @@
+"""What one spec asks of this host, against what the operator allows and its world can do: a Fault for each excess."""
+
+from collections.abc import Iterator
+
+from agent.spec.complaint import Fault
+from agent.spec.document import Archive, EnvVar
+from agent.spec.policy import Policy
+from agent.spec.reading import Path
+from agent.spec.rules import model_path
+from agent.spec.workload import Words, image_name
+
+_CONTAINER: Path = ("spec", "container")
+
+
+def excesses(words: Words, policy: Policy, assigned: tuple[int, int]) -> Iterator[Fault]:
+    """Every excess of one document. `assigned`: the range that the agent assigns host ports from."""
+    spec = words.spec
+    yield from _impossible(words)
+    yield from _program(words, policy) if words.program is not None else _image(words, policy)
+    for index, volume in enumerate(words.container.volumes):
+        denied = policy.host_path(volume.host_path, read_only=volume.read_only)
+        yield from _if(denied, (*_CONTAINER, "volumes", index, "hostPath"))
+    path = model_path(spec)
+    if path.startswith("/"):
+        yield from _if(policy.model(path), ("spec", "modelFile") if spec.model_file else ("spec", "model", "source"))
+    yield from _if(policy.address(spec.bind_address), ("spec", "bindAddress"))
+    if spec.host_port is not None:
+        yield from _if(policy.port(spec.host_port, assigned), ("spec", "hostPort"))
+    for index, variable in enumerate(spec.env):
+        yield from _secret(variable, ("spec", "env", index, "valueFrom"), policy)
+    for key, denied in policy.options(words.shimlet, words.block):
+        yield Fault(("spec", words.shimlet, key), denied)
+    if words.row is not None and words.container.args is None:
+        for index, message in words.row.quarrels(spec.engine_args, words.values):
+            yield Fault(("spec", "engineArgs", index), message)
+
+
+def _if(denied: str, path: Path) -> Iterator[Fault]:
+    if denied:
+        yield Fault(path, denied)
+
+
+def _impossible(words: Words) -> Iterator[Fault]:
+    """What the chosen world cannot do, or needs and is not given."""
+    if words.spec.container is None:
+        return
+    container, world = words.container, f"the shimlet {words.shimlet}"
+    if words.program is None:
+        if container.image is None and words.row is None:
+            yield Fault((*_CONTAINER, "image"), f"is missing: {world} runs an image", key=True)
+        return
+    if not words.program.path:
+        yield Fault((*_CONTAINER, "command"), f"is missing: {world} runs a program, not an image", key=True)
+    for index, volume in enumerate(container.volumes):
+        if volume.host_path != volume.mount_path:
+            message = f"{world} cannot mount; make it the same as hostPath, or use another shimlet"
+            yield Fault((*_CONTAINER, "volumes", index, "mountPath"), message)
+
+
+def _program(words: Words, policy: Policy) -> Iterator[Fault]:
+    if words.program is not None:
+        path = (*_CONTAINER, "command", 0) if words.container.command else ("spec", "engine")
+        yield from _if(words.program.denied, path)
+    for index, variable in enumerate(words.spec.env):
+        yield from _if(policy.loader_variable(words.shimlet, variable.key), ("spec", "env", index, "key"))
+
+
+def _image(words: Words, policy: Policy) -> Iterator[Fault]:
+    image = words.container.image
+    if isinstance(image, Archive):
+        yield from _if(policy.host_path(image.archive, read_only=True), (*_CONTAINER, "image", "archive"))
+    elif image is not None:
+        yield from _if(policy.image(image), (*_CONTAINER, "image"))
+    elif words.row is not None:
+        yield from _if(policy.image(image_name(words)), ("spec", "engine"))
+
+
+def _secret(variable: EnvVar, path: Path, policy: Policy) -> Iterator[Fault]:
+    secret = variable.value_from
+    if secret is not None and secret.file is not None:
+        yield from _if(policy.secret_file(secret.file), (*path, "file"))
+    if secret is not None and secret.env is not None:
+        yield from _if(policy.environment(secret.env), (*path, "env"))

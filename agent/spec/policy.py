@@ -1,0 +1,255 @@
+"""What specs may use of this host: the operator's word, from the settings' `policy:` block. Denied unless allowed.
+
+A spec is written by whoever may commit; a policy by whoever runs the agent. So a spec can never widen it, links inside
+a spec's repository are followed before anything is compared, and each refusal names its rule and the line to add.
+
+Programs, unless listed: an ordinary user's agent may run what lies in `bin/` beside the spec folder and on its own
+PATH, since who commits there could do no more than that user. As root nothing may run: a commit would be root.
+Listing an interpreter (/bin/sh, python) allows everything that it can do.
+Models may lie in `models/` beside the spec folder, /models and /srv/models: they are only read.
+"""
+
+import fnmatch
+import ipaddress
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, ValidationError
+
+from agent.spec.complaint import faults, field
+from agent.spec.document import Flag, Part
+from agent.spec.quantity import HostPath, Text, refused
+
+_RANGE = re.compile(r"(\d{1,5})-(\d{1,5})\Z")
+
+
+def _ports(value: object) -> tuple[int, int]:
+    found = _RANGE.match(value) if isinstance(value, str) else None
+    if found and 1 <= int(found[1]) <= int(found[2]) <= 65535:
+        return int(found[1]), int(found[2])
+    raise refused('must be "FIRST-LAST", ports between 1 and 65535', value)
+
+
+def _network(value: object) -> str:
+    try:
+        return str(ipaddress.ip_network(str(value), strict=False))
+    except ValueError:
+        raise refused('must be an address or a network such as "10.0.0.0/8"', value) from None
+
+
+class HostRoot(Part):
+    """A folder of the host that specs may mount, with all below it."""
+
+    path: HostPath
+    read_only: Flag = True
+
+
+class Rules(Part):
+    """The `policy:` block of the settings, as written."""
+
+    images: tuple[Text, ...] = Field(default=("*",), description="globs of image references")
+    host_paths: tuple[HostRoot, ...] = Field(default=(), description="folders for volumes and image archives")
+    model_roots: tuple[HostPath, ...] | None = Field(default=None, description="folders of model files")
+    programs: tuple[HostPath, ...] | None = Field(default=None, description="programs, folders of them, or globs")
+    bind_addresses: tuple[Annotated[str, BeforeValidator(_network)], ...] = Field(
+        default=(), description="besides loopback"
+    )
+    port_range: Annotated[tuple[int, int], BeforeValidator(_ports)] | None = Field(
+        default=None, description='"FIRST-LAST"'
+    )
+    privileges: tuple[Text, ...] = Field(
+        default=(), description="SHIMLET.KEY or SHIMLET.KEY=VALUE of a shimlet's block"
+    )
+    secret_files: tuple[HostPath, ...] = Field(default=(), description="files, or folders of them, for valueFrom")
+    environment: tuple[Text, ...] = Field(
+        default=(), description="globs of names in the agent's environment, for valueFrom"
+    )
+
+
+_HARMLESS: Mapping[str, frozenset[str]] = {
+    "docker": frozenset({"restart", "stopGrace", "user", "shmSize", "labels", "ulimits", "logMaxSize", "logMaxFiles"}),
+    "process": frozenset({"restart", "stopGrace", "logMaxSize", "logMaxFiles"}),
+}
+_HARMLESS_VALUES = frozenset(
+    {"docker.network=bridge", "docker.network=none", "docker.ipc=private", "docker.privileged=false"}
+)
+_USUAL_MODEL_ROOTS = ("/models", "/srv/models")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Answers what a spec may use; "" means that it may, else a sentence that names the rule and how to allow it.
+
+    `beside`: the folder that holds the spec folder. `search`: folders in which a bare program name is looked for.
+    """
+
+    rules: Rules
+    beside: str
+    search: tuple[str, ...]
+    as_root: bool
+
+    @classmethod
+    def load(cls, block: Mapping[str, Any], *, specs: Path, search: str, as_root: bool) -> "Policy":
+        """Read the settings' block. `specs`: the spec folder; `search`: PATH. Raises ValueError, a sentence a mistake."""
+        try:
+            rules = Rules.model_validate(dict(block))
+        except ValidationError as error:
+            sentences = [f"policy.{field(fault.path)}: {fault.message}" for fault in faults(error, Rules)]
+            raise ValueError("\n".join(sentences)) from error
+        beside = os.path.realpath(specs.absolute().parent)
+        folders = tuple(
+            dict.fromkeys(os.path.normpath(part) for part in search.split(os.pathsep) if part.startswith("/"))
+        )
+        return cls(rules, beside, folders, as_root)
+
+    def image(self, reference: str) -> str:
+        """Whether an image may be used."""
+        if any(fnmatch.fnmatchcase(reference, glob) for glob in self.rules.images):
+            return ""
+        return _denied("images", f"no glob matches {reference}", f'["{reference}"]')
+
+    def host_path(self, path: str, *, read_only: bool) -> str:
+        """Whether a path of the host may be mounted."""
+        inside = [root for root in self.rules.host_paths if _inside(path, root.path)]
+        if any(read_only or not root.read_only for root in inside):
+            return ""
+        if inside:
+            what = f"{inside[0].path} may only be read, and the volume is not readOnly"
+            return _denied("hostPaths", what, f"[{{path: {inside[0].path}, readOnly: false}}]")
+        what = _outside(path, [root.path for root in self.rules.host_paths])
+        return _denied("hostPaths", what, f"[{{path: {path}, readOnly: {'true' if read_only else 'false'}}}]")
+
+    def model(self, path: str) -> str:
+        """Whether a model file may be read."""
+        listed = self.rules.model_roots
+        own = os.path.join(self.beside, "models")  # noqa: PTH118  # may not be a link itself: see _own
+        roots = listed if listed is not None else _USUAL_MODEL_ROOTS
+        if any(_inside(path, root) for root in roots) or (listed is None and _own(path, own)):
+            return ""
+        shown = [*roots, own] if listed is None else roots
+        return _denied("modelRoots", _outside(path, shown), f"[{os.path.dirname(path)}]")  # noqa: PTH120  # a text
+
+    def address(self, address: str) -> str:
+        """Whether a port may be published on an address."""
+        wanted = ipaddress.ip_address(address)
+        networks = (ipaddress.ip_network(network) for network in self.rules.bind_addresses)
+        if wanted.is_loopback or any(_within(wanted, network) for network in networks):
+            return ""
+        return _denied("bindAddresses", f"{address} can be reached from other machines", f'["{address}"]')
+
+    def port(self, port: int, assigned: tuple[int, int]) -> str:
+        """Whether a host port may be asked for. `assigned`: the range that the agent assigns from."""
+        first, last = self.rules.port_range or assigned
+        if first <= port <= last:
+            return ""
+        return _denied("portRange", f"port {port} is not in {first}-{last}", f'"{min(first, port)}-{max(last, port)}"')
+
+    def secret_file(self, path: str) -> str:
+        """Whether a file may be read for a secret."""
+        if any(_inside(path, root) for root in self.rules.secret_files):
+            return ""
+        return _denied("secretFiles", _outside(path, self.rules.secret_files), f"[{path}]")
+
+    def environment(self, name: str) -> str:
+        """Whether a name of the agent's environment may be read."""
+        if any(fnmatch.fnmatchcase(name, glob) for glob in self.rules.environment):
+            return ""
+        return _denied("environment", f"{name} of the agent's environment is not listed", f"[{name}]")
+
+    def options(self, shimlet: str, block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Which keys of a shimlet's block may not be used, each with its sentence."""
+        for key, value in block.items():
+            if key not in _HARMLESS.get(shimlet, frozenset()):
+                for wanted in value if isinstance(value, list) else [value]:
+                    denied = self._privilege(f"{shimlet}.{key}", wanted)
+                    if denied:
+                        yield key, denied
+
+    def loader_variable(self, shimlet: str, name: str) -> str:
+        """Whether a program of the host may be given a variable that makes its loader run other code (LD_…)."""
+        return self._privilege(f"{shimlet}.{name}", None) if name.startswith("LD_") else ""
+
+    def program(self, name: str) -> tuple[str, str]:
+        """The path of a program of the host, and why it may not run.
+
+        A bare name is looked for in `bin/` beside the specs, in listed folders and on PATH; the first one that may run
+        is taken. One that is not installed yet stays a bare name, if it may run wherever it will be found.
+        """
+        if "/" in name and not name.startswith("/"):
+            return name, f'a program is a bare name or an absolute path, not "{name}"'
+        places = [name] if "/" in name else [f"{folder}/{name}" for folder in self._folders()]
+        found = [place for place in places if os.path.isfile(place) and os.access(place, os.X_OK)]  # noqa: PTH113
+        permitted = next((place for place in found if self._may_run(place)), "")
+        if permitted:
+            return permitted, ""
+        if not found and places and all(self._may_run(place) for place in places):
+            return name, ""
+        return name, self._program_denied(found[0] if found else name)
+
+    def _folders(self) -> tuple[str, ...]:
+        listed = [entry.rstrip("/") for entry in self.rules.programs or () if os.path.isdir(entry)]  # noqa: PTH112
+        return tuple(dict.fromkeys([f"{self.beside}/bin", *listed, *self.search]))
+
+    def _may_run(self, place: str) -> bool:
+        if self.rules.programs is not None:
+            return any(_inside(place, entry) or _matches(place, entry) for entry in self.rules.programs)
+        if self.as_root:
+            return False
+        return _own(place, f"{self.beside}/bin") or os.path.dirname(place) in self.search  # noqa: PTH120  # a text
+
+    def _program_denied(self, name: str) -> str:
+        if self.rules.programs:
+            what = f"{name} is none of {', '.join(self.rules.programs)}"
+        elif self.as_root and self.rules.programs is None:
+            what = f"{name}: as root only listed programs may run"
+        elif self.rules.programs is None:
+            what = f"{name} lies neither in {self.beside}/bin nor on the agent's PATH"
+        else:
+            what = f"{name}: none is listed"
+        return _denied("programs", what, f"[{name if name.startswith('/') else '/path/of/' + name}]")
+
+    def _privilege(self, key: str, value: Any) -> str:
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        exact = key if value is None or value is True or isinstance(value, dict) else f"{key}={text}"
+        if f"{key}={text}" in _HARMLESS_VALUES or key in self.rules.privileges or exact in self.rules.privileges:
+            return ""
+        return _denied("privileges", f"{exact} is not listed", f'["{exact}"]')
+
+
+def _denied(rule: str, what: str, snippet: str) -> str:
+    return f"the rule policy.{rule} does not allow it: {what}; to allow it, add to the settings  policy: {{{rule}: {snippet}}}"
+
+
+def _outside(path: str, roots: Sequence[str]) -> str:
+    real = os.path.realpath(path)
+    place = path if real == os.path.normpath(path) else f"{path} (in truth {real})"
+    return (
+        f"{place} lies in none of {', '.join(roots)}"
+        if roots
+        else f"{place} lies in no listed place, for none is listed"
+    )
+
+
+def _inside(path: str, root: str) -> bool:
+    """Links are followed on both sides: a root is the operator's, a path may come through a link in a repository."""
+    real, base = os.path.realpath(path), os.path.realpath(root)
+    return real == base or real.startswith(base.rstrip("/") + "/")
+
+
+def _own(path: str, root: str) -> bool:
+    """As _inside, of a folder beside the specs: it may itself be from the repository, so it must not be a link."""
+    return os.path.realpath(root) == root and _inside(path, root)
+
+
+def _matches(path: str, glob: str) -> bool:
+    return fnmatch.fnmatchcase(os.path.realpath(path), glob)
+
+
+def _within(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address, network: ipaddress.IPv4Network | ipaddress.IPv6Network
+) -> bool:
+    return address.version == network.version and address in network

@@ -30,7 +30,7 @@ def excesses(words: Words, policy: Policy, assigned: tuple[int, int]) -> Iterato
         yield from _secret(variable, ("spec", "env", index, "valueFrom"), policy)
     for key, denied in policy.options(words.shimlet, words.block):
         yield Fault(("spec", words.shimlet, key), denied)
-    if words.row is not None and words.container.args is None:
+    if spec.engine_args and words.row is not None and words.container.args is None:
         for index, message in words.row.quarrels(spec.engine_args, words.values):
             yield Fault(("spec", "engineArgs", index), message)
 

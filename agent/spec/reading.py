@@ -47,12 +47,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One document of a file: its number from 0 (empty ones count), where its content begins, and its content."""
+    """One document of a file: its number from 0 (empty ones count), the line of its content, and its content.
+
+    `complete`: no value in it is null.
+    """
 
     index: int
     line: int
-    column: int
     data: Any
+    complete: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,7 @@ class _Builder:
         self._depth = 0
         self._nodes = 0
         self._aliased = 0
+        self._nulls = 0
         self._anchors: dict[str, tuple[Any, int]] = {}
 
     def documents(self) -> Iterator[Document]:
@@ -170,9 +174,10 @@ class _Builder:
             if index == self._limits.documents:
                 raise self._stop(event, f"more than {index} documents in one file; split it")
             self._anchors = {}
+            self._nulls = 0
             data = self._value(event)
             if data is not None:
-                yield Document(index, event.start_mark.line + 1, event.start_mark.column + 1, data)
+                yield Document(index, event.start_mark.line + 1, data, complete=not self._nulls)
             index += 1
             self._next()  # the document's end
 
@@ -198,13 +203,16 @@ class _Builder:
     def _scalar(self, event: Any) -> Any:
         text: str = event.value
         if event.implicit[0]:
-            return plain(text)
+            value = plain(text)
+            self._nulls += value is None
+            return value
         if "\0" in text:
             self._complain(event, 'a NUL character ("\\0") cannot be part of any field')
         tag = event.tag
         if tag is None or tag in TEXT_TAGS:
             return text
         value = plain(text)
+        self._nulls += value is None
         if tag not in KINDS_BY_TAG:
             self._complain(event, f"the tag {_shown(tag)} is not known here; only YAML's core tags are")
         elif not isinstance(value, KINDS_BY_TAG[tag]):

@@ -100,7 +100,7 @@ class Resolver:
         envelope = _envelope(data)
         if envelope is not None:
             return envelope
-        parsed = self._parsed(data)
+        parsed = self._parsed(document)
         words = parsed if isinstance(parsed, list) else self._words(*parsed)
         if isinstance(words, list):
             return words
@@ -110,9 +110,10 @@ class Resolver:
         ]
         return wrong or _wanted(words, document, file)
 
-    def _parsed(self, data: dict[str, Any]) -> tuple[DeploySpec, Mapping[str, Any]] | list[Fault]:
+    def _parsed(self, document: Document) -> tuple[DeploySpec, Mapping[str, Any]] | list[Fault]:
         """The document's schema checked, and the blocks that are named like a shimlet, which have none."""
-        wrong = list(empty_fields(data))
+        data = document.data
+        wrong = [] if document.complete else list(empty_fields(data))
         empty = {fault.path for fault in wrong}
         body = data.get("spec")
         blocks: dict[str, Any] = {}
@@ -175,6 +176,7 @@ def _wanted(words: Words, found: Document, file: str) -> Wanted:
     return Wanted(service, suspended, restarted_at(metadata), found.line)
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 _SPEC_FIELDS = frozenset(info.alias or name for name, info in Spec.model_fields.items())
 
 
@@ -218,5 +220,5 @@ def _no_such(key: str, word: str, known: Iterable[str]) -> Fault:
 
 def _spec_digest(data: dict[str, Any]) -> Digest:
     body = {"name": data["metadata"]["name"], "spec": data["spec"]}
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = _CANONICAL.encode(body)
     return Digest(hashlib.sha256(text.encode()).hexdigest())

@@ -1,0 +1,56 @@
+"""The docker SDK, as far as we need it: its transports and its reading of registry credentials.
+
+Imported when an engine is first spoken to: it is slow to import. The SDK's adapter keys its connection pools by full
+URL, so that each container's path would open connections of its own; one key for all is measured to be a third faster.
+"""
+
+from typing import Any
+
+import docker.auth
+import docker.errors
+import requests
+from docker import APIClient
+from docker.transport.unixconn import UnixHTTPAdapter
+from docker.types.daemon import CancellableStream
+
+POOL = 32  # connections kept: workers, watchers, followers of logs
+
+SdkError = docker.errors.DockerException
+Response = requests.Response
+
+
+class _OnePool(UnixHTTPAdapter):
+    def get_connection(self, url: Any, proxies: Any = None) -> Any:  # noqa: ARG002  # the signature is the SDK's
+        return super().get_connection("one", proxies)
+
+
+def session(host: str, timeout: float) -> APIClient:
+    """An SDK client on that engine; opens nothing. Raises SdkError if the host cannot be understood."""
+    client = APIClient(base_url=host, version="1.41", timeout=timeout, max_pool_size=POOL)  # type: ignore[arg-type]  # any number
+    client.trust_env = False  # proxies and netrc are not for engines, and cost half a millisecond a call
+    if host.startswith("unix://"):
+        path = "http+unix://" + host.removeprefix("unix://")
+        client.mount("http+docker://", _OnePool(path, timeout, max_pool_size=POOL))  # type: ignore[arg-type]  # the same
+    return client
+
+
+def hang_up(response: Response) -> None:
+    """End a streaming answer from another thread than the one that reads it."""
+    CancellableStream(iter(()), response).close()
+
+
+def kind_of(error: BaseException) -> str:
+    """What a failed call says of the engine: "hung", "gone", "denied", or "" if it is none of these."""
+    if isinstance(error, requests.exceptions.Timeout) or "timed out" in str(error):
+        return "hung"
+    if "PermissionError" in str(error):
+        return "denied"
+    return "gone" if isinstance(error, requests.exceptions.RequestException) else ""
+
+
+def registry_header(ref: str, credentials_file: str) -> dict[str, str]:
+    """The header that carries the credentials for an image's registry, {} if there are none. Raises SdkError, OSError."""
+    registry, _ = docker.auth.resolve_repository_name(ref)
+    config = docker.auth.load_config(config_path=credentials_file or None)
+    found = docker.auth.resolve_authconfig(config, registry)
+    return {"X-Registry-Auth": docker.auth.encode_header(found).decode()} if found else {}

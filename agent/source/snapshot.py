@@ -66,7 +66,5 @@ class Source(Protocol):
 
 def revision_of(files: Iterable[SourceFile]) -> str:
     """The revision of a source without commits: a hash over each path and digest."""
-    total = hashlib.sha256()
-    for file in files:
-        total.update(f"{file.path}\0{file.digest}\0".encode())
-    return f"content:{total.hexdigest()[:16]}"
+    text = "\0".join(part for file in files for part in (file.path, file.digest))
+    return f"content:{hashlib.sha256(text.encode()).hexdigest()[:16]}"

@@ -1,0 +1,55 @@
+"""Folders to read, sources that are closed afterwards, and mounts that are taken away."""
+
+import contextlib
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.clock import SystemClock
+from agent.source.directory import DirectorySource
+from tests.fakes.following import Follower
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "specs"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def follow() -> Iterator[Callable[..., Follower]]:
+    with contextlib.ExitStack() as stack:
+
+        def start(path: Path, **options) -> Follower:
+            return stack.enter_context(Follower(DirectorySource(path, clock=SystemClock(), **options)))
+
+        yield start
+
+
+@pytest.fixture
+def open_source() -> Iterator[Callable[..., DirectorySource]]:
+    with contextlib.ExitStack() as stack:
+
+        def start(path: Path, **options) -> DirectorySource:
+            return stack.enter_context(contextlib.closing(DirectorySource(path, clock=SystemClock(), **options)))
+
+        yield start
+
+
+@pytest.fixture
+def mount() -> Iterator[Callable[[Path], None]]:
+    """Mounts a tmpfs over a folder, and takes it away again."""
+    mounted: list[Path] = []
+
+    def over(path: Path) -> None:
+        done = subprocess.run(["mount", "-t", "tmpfs", "none", str(path)], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"this user may not mount: {done.stderr.strip()}")
+        mounted.append(path)
+
+    yield over
+    for path in mounted:
+        subprocess.run(["umount", str(path)], capture_output=True, check=False)

@@ -58,7 +58,8 @@ def wall_clock() -> datetime:
 class World:
     """What exists. Thread-safe; the controls are plain attributes.
 
-    `crashing`: digests that exit when started, with `crash_code` and `last_words`; `mute`: digests that run and never answer (`ready` False);
+    `crashing`: digests that exit when started, with `crash_code` and `last_words`; `mute`: digests that run and never
+    answer (`ready` False);
     `probes=False`: `ready` stays None, and a dial is asked. `down`, `hung`: every call raises Transient.
     `stops_at_once`: STOPPING is skipped. `foreign`: what stands in a service's place without a mark, by name.
     """

@@ -1,0 +1,1 @@
+"""The process shimlet: plain programs of this host."""

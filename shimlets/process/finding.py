@@ -1,0 +1,172 @@
+"""Looks through /proc for processes that carry our mark.
+
+A process is its pid and its start time, never its pid alone. One `stat` a process and look; an environment is read only
+when the process is new or has become another program: exec changes neither pid nor start time, but always the place
+of the environment in memory, so that is part of what a cached answer hangs on. Zombies are not alive. What is in
+another pid namespace (an agent in a container) is not ours, whatever it carries.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from agent.contracts import Transient
+from shimlets.process.environment import Carried, carried
+
+_log = logging.getLogger("xmod.process")
+_GONE = (FileNotFoundError, ProcessLookupError, PermissionError)  # or another user's, which cannot be ours
+
+
+class Who(NamedTuple):
+    """A process, for ever. `ticks`: its start, in clock ticks since boot."""
+
+    pid: int
+    ticks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """The kernel's short word on a process. `place`: where its environment lies."""
+
+    who: Who
+    state: str
+    parent: int
+    group: int
+    session: int
+    place: tuple[str, str]
+
+    @property
+    def alive(self) -> bool:
+        """It is no zombie."""
+        return self.state not in ("Z", "X")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A living process with our mark."""
+
+    stat: Stat
+    carried: Carried
+
+    @property
+    def leads(self) -> bool:
+        """It is the program itself and not a descendant; while the shell has not said its pid it can only be that."""
+        return self.carried.leader in (0, self.stat.who.pid)
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """One look: our processes, and every process by its pid."""
+
+    ours: tuple[Found, ...]
+    stats: Mapping[int, Stat]
+
+    def alive(self, who: Who) -> Stat | None:
+        """The process, if it is still that one and no zombie."""
+        stat = self.stats.get(who.pid)
+        return stat if stat is not None and stat.who == who and stat.alive else None
+
+
+class Processes:
+    """Looks; thread-safe."""
+
+    def __init__(self, owner: str, uid: int) -> None:
+        self._owner = owner
+        self._uid = uid
+        self._lock = threading.Lock()
+        self._known: dict[Who, tuple[tuple[str, str], Carried | None]] = {}
+
+    def look(self) -> Sight:
+        """See all processes. Transient if /proc cannot be read."""
+        with self._lock:
+            stats = dict(_stats())
+            known: dict[Who, tuple[tuple[str, str], Carried | None]] = {}
+            ours = []
+            for stat in stats.values():
+                if not stat.alive:
+                    continue
+                before = self._known.get(stat.who)
+                if before is None or before[0] != stat.place:
+                    before = (stat.place, self._read(stat))
+                known[stat.who] = before
+                if before[1] is not None:
+                    ours.append(Found(stat, before[1]))
+            self._known = known
+            return Sight(tuple(ours), stats)
+
+    def _read(self, stat: Stat) -> Carried | None:
+        try:
+            mark = carried(_whole(f"/proc/{stat.who.pid}/environ"), owner=self._owner, uid=self._uid)
+            if mark is None or _namespace(stat.who.pid) != _namespace(os.getpid()):
+                return None
+        except _GONE:
+            return None
+        except OSError as error:
+            raise Transient(f"{error.filename}: {error.strerror}: a process cannot be seen") from error
+        except ValueError as error:
+            _log.warning(
+                "a process carries a broken mark",
+                extra={"shimlet": "process", "pid": stat.who.pid, "error": str(error)},
+            )
+            return None
+        return mark
+
+
+def stat_of(pid: int) -> Stat | None:
+    """The process with that pid; None if there is none. Transient if it cannot be known."""
+    try:
+        data = _whole(f"/proc/{pid}/stat")
+    except _GONE:
+        return None
+    except OSError as error:  # too many open files, say: it may well live
+        raise Transient(f"{error.filename}: {error.strerror}: a process cannot be seen") from error
+    words = data[data.rindex(b")") + 2 :].split()  # a name may contain blanks and brackets
+    return Stat(
+        who=Who(pid, int(words[19])),
+        state=words[0].decode(),
+        parent=int(words[1]),
+        group=int(words[2]),
+        session=int(words[3]),
+        place=(words[47].decode(), words[48].decode()),
+    )
+
+
+def _stats() -> Iterable[tuple[int, Stat]]:
+    try:
+        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208  # half the time of Path
+    except OSError as error:
+        raise Transient(f"/proc: {error.strerror}: processes cannot be seen") from error
+    for pid in pids:
+        stat = stat_of(pid)
+        if stat is not None:
+            yield pid, stat
+
+
+def _namespace(pid: int) -> str:
+    return str(Path(f"/proc/{pid}/ns/pid").readlink())
+
+
+def _whole(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        data = os.read(fd, 4096)
+        if len(data) < 4096:
+            return data
+        parts = [data]
+        while part := os.read(fd, 1 << 16):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(fd)
+
+
+def boot_id() -> str:
+    """This boot of the machine."""
+    try:
+        return _whole("/proc/sys/kernel/random/boot_id").decode().strip()
+    except OSError as error:
+        raise Transient(f"/proc/sys/kernel/random/boot_id: {error.strerror}") from error

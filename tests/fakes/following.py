@@ -72,7 +72,7 @@ class Follower:
         deadline = time.monotonic() + within
         while time.monotonic() < deadline:
             with self._news:
-                if self.seen and not self._news.wait(0.3):
+                if self.seen and not self._news.wait(0.2):
                     return self.seen[-1]
         raise AssertionError("the source never came to rest")
 

@@ -7,7 +7,7 @@ import typer
 
 from agent import log
 from agent.cli import show
-from agent.cli.options import As, Config, Output
+from agent.cli.options import As, Config, Output, refuse
 from agent.settings import Setting, Settings, load, table
 from agent.surface.plan_view import PlanView
 
@@ -115,9 +115,12 @@ def plan(
 def plugins(config: Config = None, plugin_dir: PluginDir = None, output: As = Output.TABLE) -> None:
     """List the shimlets and goalsets there are, and where each comes from."""
     settings = load(directory=Path(), file=config, flags={"plugins.pluginDir": plugin_dir})
-    from agent.daemon.parts import registry_of  # it brings the whole agent in
+    from agent.daemon.parts import StartError, registry_of  # it brings the whole agent in
 
-    rows = registry_of(settings).rows()
+    try:
+        rows = registry_of(settings).rows()
+    except StartError as error:
+        raise refuse(str(error)) from error
     if output is Output.TABLE:
         console = show.console()
         console.print(show.table(("KIND", "NAME", "FROM"), rows, width=console.width, give=(2,)))

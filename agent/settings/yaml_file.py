@@ -5,6 +5,7 @@ once, at start, so positions are kept always.
 """
 
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,9 +95,9 @@ def _at(path: Path, mark: Any) -> str:
 
 def _node(path: Path, node: yaml.Node) -> Node:
     place = Place(node.start_mark.line + 1, node.start_mark.column + 1)
-    if isinstance(node, yaml.MappingNode):
+    if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
         return _mapping(path, node, place)
-    if isinstance(node, yaml.SequenceNode):
+    if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
         return Node([_node(path, item).value for item in node.value], place, {})
     return Node(_scalar(path, node, place), place, {})
 
@@ -104,6 +105,8 @@ def _node(path: Path, node: yaml.Node) -> Node:
 def _mapping(path: Path, node: yaml.MappingNode, place: Place) -> Node:
     children: dict[str, Node] = {}
     for key, value in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise Unreadable(f"{_at(path, key.start_mark)}: a key must be a word")
         name, at = str(key.value), Place(key.start_mark.line + 1, key.start_mark.column + 1)
         if name in children:
             first = children[name].place.line
@@ -114,15 +117,16 @@ def _mapping(path: Path, node: yaml.MappingNode, place: Place) -> Node:
 
 def _scalar(path: Path, node: yaml.Node, place: Place) -> Any:
     kind, text = node.tag.rpartition(":")[2], str(node.value)
-    match kind:
-        case "str":
-            return text
-        case "int":
-            return int(text)
-        case "float":
-            return float(text)
-        case "bool":
-            return text.lower() == "true"
-        case "null":
-            return None
-    raise Unreadable(f"{path}:{place.line}:{place.column}: the tag {node.tag} means nothing here")
+    read_as: Mapping[str, Callable[[str], Any]] = {
+        "str": str,
+        "int": int,
+        "float": float,
+        "bool": lambda word: word.lower() == "true",
+        "null": lambda _: None,
+    }
+    if not isinstance(node, yaml.ScalarNode) or kind not in read_as:
+        raise Unreadable(f"{path}:{place.line}:{place.column}: the tag {node.tag} means nothing here")
+    try:
+        return read_as[kind](text)
+    except ValueError as error:
+        raise Unreadable(f"{path}:{place.line}:{place.column}: {text[:40]!r} is no {kind}") from error

@@ -1,0 +1,108 @@
+"""What `validate` finds: files are found, read and resolved as an agent with these settings would do it."""
+
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from agent.daemon.parts import StartError, registry_of, resolver_of
+from agent.settings import Settings, SettingsError
+from agent.source.place import trace
+from agent.source.scan import Limits, scan
+from agent.spec.resolve import FileReading, Resolver
+
+_MOST = (1 << 20) + 1  # bytes: one more than a file may have, so that the reader says so
+
+
+class Finding(NamedTuple):
+    """One problem of one file, as it is printed."""
+
+    file: str
+    line: int
+    column: int
+    field: str
+    message: str
+
+
+class Result(NamedTuple):
+    """How many files and services there are, and all that is wrong with them, by place."""
+
+    files: int
+    services: int
+    findings: tuple[Finding, ...]
+
+
+def check(paths: Sequence[Path], settings: Settings) -> Result:
+    """Read all these files and folders. Raises SettingsError, and Transient for a folder."""
+    read = _reader(settings)
+    files = 0
+    findings: list[Finding] = []
+    owners: dict[str, list[tuple[str, int]]] = {}
+    for root, file, content, error in _contents(paths):
+        files += 1
+        if content is None:
+            findings.append(Finding(file, 1, 1, "", error))
+            continue
+        reading = read(root, file, content)
+        findings += [Finding(file, *problem) for problem in reading.problems]
+        _note(owners, file, reading)
+    findings += _twice(owners)
+    return Result(files, sum(len(places) for places in owners.values()), tuple(sorted(findings)))
+
+
+def _reader(settings: Settings) -> Callable[[Path, str, bytes], FileReading]:
+    """What reads a file's bytes; its first argument is the folder of the specs."""
+    try:
+        registry = registry_of(settings)
+
+        @functools.cache
+        def resolver(root: Path) -> Resolver:
+            return resolver_of(settings.model_copy(update={"directory": root}), registry)
+
+        resolver(settings.directory)  # so that what is wrong with the settings is said before any file is read
+    except StartError as error:
+        raise SettingsError(str(error).splitlines()) from error
+    return lambda root, file, content: resolver(root).read_file(file, content)
+
+
+def _contents(paths: Sequence[Path]) -> Iterator[tuple[Path, str, bytes | None, str]]:
+    """Each file: the folder of its specs, its path as it was spelled, its content, or why it cannot be read."""
+    seen: set[str] = set()
+    for path in paths:
+        root = path if path.is_dir() else path.parent
+        for file, content, error in _folder(path) if path.is_dir() else [_file(path)]:
+            real = os.path.realpath(file)
+            if real not in seen:
+                seen.add(real)
+                yield root.absolute(), file, content, error
+
+
+def _folder(path: Path) -> Iterator[tuple[str, bytes | None, str]]:
+    """A folder is walked as the agent does it."""
+    spelled = str(path.absolute())
+    found = scan(trace(spelled), spelled, known={}, limits=Limits(), now=time.time_ns())
+    for below, entry in sorted(found.entries.items()):
+        yield str(path / below), entry.file.content, entry.file.error
+
+
+def _file(path: Path) -> tuple[str, bytes | None, str]:
+    try:
+        with path.open("rb") as opened:
+            return str(path), opened.read(_MOST), ""
+    except OSError as error:
+        return str(path), None, f"cannot be read: {error.strerror}"
+
+
+def _note(owners: dict[str, list[tuple[str, int]]], file: str, reading: FileReading) -> None:
+    for wanted in reading.wanted:
+        owners.setdefault(wanted.service.name, []).append((file, wanted.line))
+
+
+def _twice(owners: dict[str, list[tuple[str, int]]]) -> Iterator[Finding]:
+    for name, places in owners.items():
+        for place in places if len(places) > 1 else ():
+            others = ", ".join(f"{file}:{line}" for file, line in places if (file, line) != place)
+            message = f"the name {name} is taken: it is also in {others}; a name is one service"
+            yield Finding(place[0], place[1], 1, "metadata.name", message)

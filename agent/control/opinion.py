@@ -58,7 +58,7 @@ def status(
     converged = _converged(look, verdict)
     same = before is not None and wanted is not None and before.wanted == wanted.digest
     since = _since(look.intent, converged, before, now)
-    if isinstance(verdict, Pending) and since is not None and now - since > timedelta(seconds=deadline):
+    if isinstance(verdict, Pending) and since is not None and (now - since).total_seconds() > deadline:
         converged = replace(converged, message=f"stalled: {converged.message or converged.reason}")
     shown = wanted or (routed.service if routed is not None else look.target)
     endpoints = _endpoints(routed) if serves.holds else ()

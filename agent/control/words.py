@@ -18,7 +18,8 @@ class Words:
 
     `approved`: held removals that were released. `adopted`: ids of sources whose services count as this one's.
     `restarts`: since when a service's replicas must have started. `rollouts`: services that may take what their spec
-    resolves to now, in turn. `pruned`: removals allowed lately, for the budget. `held`: removals that are held. `shimlets`: worlds in which something of ours may be.
+    resolves to now, in turn. `pruned`: removals allowed lately, for the budget. `held`: removals that are held.
+    `shimlets`: worlds in which something of ours may be.
     """
 
     approved: frozenset[ServiceName] = frozenset()

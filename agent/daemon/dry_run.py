@@ -15,6 +15,7 @@ from agent.control.world import Sight
 from agent.daemon import parts
 from agent.daemon.parts import StartError
 from agent.journal import Journal
+from agent.registry import Registry
 from agent.settings import Settings
 from agent.surface.plan_view import Action, PlanRow, PlanView
 
@@ -46,7 +47,7 @@ def plan(settings: Settings) -> PlanView:
     return PlanView(tuple(rows), "; ".join(unseen))
 
 
-def _sight(settings: Settings, registry: parts.Registry, name: str, clock: Clock) -> Sight:
+def _sight(settings: Settings, registry: Registry, name: str, clock: Clock) -> Sight:
     shimlet = parts.shimlet_of(settings, registry, name)
     try:
         return Sight(shimlet.list(), clock.now())

@@ -44,7 +44,12 @@ def registry_of(settings: Settings) -> Registry:
 def resolver_of(settings: Settings, registry: Registry) -> Resolver:
     """What turns files into services, within the operator's policy."""
     try:
-        policy = Policy.load(settings.policy, bin_dir=bin_dir(settings))
+        policy = Policy.load(
+            settings.policy,
+            specs=settings.directory,
+            search=os.environ.get("PATH", os.defpath),
+            as_root=os.geteuid() == 0,
+        )
         engines = Engines.load(settings.engines)
     except ValueError as error:
         raise StartError(f"{settings.file or 'settings'}: {error}") from error

@@ -16,7 +16,7 @@ from types import FrameType
 
 from agent import __version__, log
 from agent.clock import Clock, SystemClock
-from agent.contracts import Conflict, Permanent, ServiceName, Shimlet, Transient
+from agent.contracts import Conflict, Observed, Permanent, ServiceName, Shimlet, Transient
 from agent.control.board import Board, Phase, Status
 from agent.control.controller import Controller, Limits, UnknownNameError
 from agent.control.desired import DesiredReader, DesiredState
@@ -115,13 +115,11 @@ class Running:
         self._queue = WorkQueue(clock=clock, metrics=self._metrics)
         self._board = Board()
         ports = settings.ports.range
-        ledger = HostLedger(ports=range(ports.first, ports.last + 1), devices=settings.accelerators.devices)
-        self._world = World(
-            clock=clock, news=lambda shimlet, seen: self._is_local(shimlet) and ledger.note(shimlet, seen)
-        )
+        self._ledger = HostLedger(ports=range(ports.first, ports.last + 1), devices=settings.accelerators.devices)
+        self._world = World(clock=clock, news=self._news)
         self._tasks = TaskPool(8, self._wake)
         self._dial = Dialer(clock=clock, wake=self._wake)
-        host = Host(ledger=ledger, router=DirectRouter(), dial=self._dial, secrets=parts.secrets_of())
+        host = Host(ledger=self._ledger, router=DirectRouter(), dial=self._dial, secrets=parts.secrets_of())
         reconciler = Reconciler(
             world=self._world,
             goalsets=goalsets,
@@ -264,8 +262,10 @@ class Running:
             self._open(name)
         self._controller.take(desired)
 
-    def _is_local(self, shimlet: str) -> bool:
-        return self._world.shimlets[shimlet].local
+    def _news(self, shimlet: str, seen: Observed) -> None:
+        """What local worlds hold, the ledger knows."""
+        if self._world.shimlets[shimlet].local:
+            self._ledger.note(shimlet, seen)
 
     def _wake(self, name: ServiceName) -> None:
         self._controller.hint((name,))

@@ -122,11 +122,13 @@ class DirectorySource:
         seen = set(self._said)
         before, after = first, first
         lock = ""
+        pause = max(0.0, self._quiet - self._seconds)  # of two passes, each file is seen twice, a quiet time apart
         for _ in range(max(1, round(self._cap / self._quiet))):
             before = after
             if isinstance(before, Scan):
                 seen.update(before.entries)
-            self._closed.wait(max(self._quiet, self._seconds))  # as long as a pass takes: half of the time at most
+            self._closed.wait(pause)
+            pause = max(self._quiet, self._seconds)  # as long as a pass takes: half of the time at most
             lock = self._git_at_work(before)  # between the two: a git that holds up both of them is seen here
             after = self._pass()
             if isinstance(before, Transient) and isinstance(after, Transient):

@@ -1,6 +1,7 @@
 """The real watcher on real files; each row of the table of silent failures of watches is a test here."""
 
 import os
+import random
 import shutil
 import subprocess
 import threading
@@ -570,7 +571,62 @@ def test_readers_do_not_wake_the_source(folder: Path, follow: Follow):
     assert len(follower.seen) == looks
 
 
+def test_watches_are_let_go(folder: Path, open_source):
+    source = at_rest(open_source(folder))
+    before = open_descriptors()
+    for number in range(10):
+        (folder / str(number)).mkdir()
+        at_rest(source)
+    assert open_descriptors() == before
+    source.close()
+    assert open_descriptors() < before
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_after_any_history_the_folder_is_seen_as_it_is_without_a_rescan(folder: Path, follow: Follow, seed: int):
+    chance = random.Random(seed)
+    follower = settled(folder, follow)
+    for _ in range(8):
+        for _ in range(chance.randrange(1, 12)):
+            happen(folder, chance)
+        truth = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.yaml") if path.is_file()}
+        follower.until(lambda snapshot, truth=truth: contents(snapshot) == truth)
+        if chance.random() < 0.5:
+            follower.at_rest()
+
+
 # -- words
+
+
+def happen(folder: Path, chance: random.Random) -> None:
+    """Something that people do to folders."""
+    folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
+    files = [path for path in folder.rglob("*.yaml") if path.is_file()]
+    where, name = chance.choice(folders), f"{chance.randrange(6)}.yaml"
+    match chance.randrange(9):
+        case 0 | 1 | 2 if not (where / name).is_dir():
+            (where / name).write_text(str(chance.random()))
+        case 3 if files:
+            chance.choice(files).unlink()
+        case 4 if files and not (where / name).is_dir():
+            chance.choice(files).rename(where / name)
+        case 5 if len(where.parts) < len(folder.parts) + 3:
+            (where / f"d{chance.randrange(3)}").mkdir(exist_ok=True)
+        case 6 if where != folder:
+            shutil.rmtree(where)
+        case 7:
+            shutil.rmtree(folder)
+            folder.mkdir()
+        case 8:
+            aside = folder.with_name("aside")
+            shutil.copytree(folder, aside)
+            folder.rename(folder.with_name("old"))
+            aside.rename(folder)
+            shutil.rmtree(folder.with_name("old"))
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 class writing:  # noqa: N801 reads as a sentence

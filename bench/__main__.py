@@ -35,7 +35,8 @@ def main() -> int:
     unknown = sorted(set(asked.parts) - set(PARTS))
     if unknown:
         parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     print(f"{platform.system()} {platform.release()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     status = 0
     with Workplace() as place:
@@ -63,6 +64,9 @@ def _measure(name: str, place: Workplace, *, quick: bool) -> int:
 
 
 def _interrupt(*_: object) -> None:
+    """The first one ends the run; what cleans up behind it is not to be interrupted."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

@@ -65,6 +65,10 @@ class AgentProcess:
         self._end()
 
     @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
@@ -73,7 +77,7 @@ class AgentProcess:
         """Poll for a claim. Raises Failure, with the agent's last words, if it does not come true in time."""
         deadline = time.monotonic() + seconds
         while not claim():
-            ended = self._process is not None and self._process.poll() is not None
+            ended = not self.runs
             if ended or time.monotonic() > deadline:
                 how = "ended while the bench waited" if ended else f"did not come within {seconds:g} s: waited"
                 words = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 import threading
 import time
@@ -24,9 +25,11 @@ from typing import Any, Protocol, Self
 import docker
 import docker.errors
 import requests
+from docker.types import LogConfig
 
 from bench import specs
 from bench.agent_process import AgentProcess, Failure
+from bench.idle import MEMORY, resident
 from bench.table import Row, median
 from bench.workplace import Workplace
 
@@ -46,6 +49,8 @@ class Contender(Protocol):
 
     label: str
 
+    def open(self) -> None: ...
+
     def cold(self) -> int: ...
 
     def change(self, name: str, word: str) -> int: ...
@@ -63,6 +68,9 @@ def run(place: Workplace, *, quick: bool) -> Iterator[Row]:
     }
     if shutil.which("docker-compose"):
         makers["compose"] = lambda turn: ComposeContender(place, image, turn)
+    else:
+        print("docker-compose is not installed and not compared: apt-get install docker-compose", file=sys.stderr)
+    sizes: list[float] = []
     cold: dict[str, list[float]] = {name: [] for name in makers}
     one: dict[str, list[float]] = {name: [] for name in makers}
     with contextlib.ExitStack() as cleanup:
@@ -75,16 +83,18 @@ def run(place: Workplace, *, quick: bool) -> Iterator[Row]:
                 with contextlib.ExitStack() as round_:
                     round_.callback(_clean, client, contender.label)
                     round_.callback(contender.close)
+                    contender.open()
                     cold[name].append(starts.time(contender.cold, contender.label, SERVICES))
                     for number in range(changes):
                         _settle(client, contender.label)
                         change = _changer(contender, number)
                         one[name].append(starts.time(change, contender.label, 1))
                     _settle(client, contender.label)
+                if isinstance(contender, AgentContender):
+                    sizes.append(contender.megabytes)
     yield from _rows(f"{SERVICES} services, cold", cold, COLD)
     yield from _rows(f"one change among {SERVICES}", one, ONE_CHANGE)
-    if "compose" not in makers:
-        yield Row("docker-compose", 0.0, "", note="not installed, not compared: apt-get install docker-compose")
+    yield Row(f"resident at {SERVICES} Docker services", max(sizes), "MiB", limit=MEMORY)
 
 
 def _changer(contender: Contender, number: int) -> Callable[[], int]:
@@ -106,6 +116,9 @@ class AgentContender:
         self.label = place.name(f"agent{turn}")
         self._image = image
         self._agent = AgentProcess(place.folder("agent"), shimlet="docker", instance=self.label)
+        self.megabytes = 0.0
+
+    def open(self) -> None:
         self._agent.__enter__()
 
     def cold(self) -> int:
@@ -119,6 +132,7 @@ class AgentContender:
         return time.time_ns()
 
     def close(self) -> None:
+        self.megabytes = resident(self._agent.pid) if self._agent.runs else 0.0
         self._agent.__exit__()
 
 
@@ -131,7 +145,9 @@ class SdkContender:
         self._image = image
         self._ids: dict[str, str] = {}
         self._pool = ThreadPoolExecutor(4)
-        client.create_network(self.label, driver="bridge", labels={_LABEL: self.label})
+
+    def open(self) -> None:
+        self._client.create_network(self.label, driver="bridge", labels={_LABEL: self.label})
 
     def cold(self) -> int:
         began = time.time_ns()
@@ -156,7 +172,7 @@ class SdkContender:
             network_mode=self.label,
             port_bindings={8080: ("127.0.0.1", _port(name, 1))},
             restart_policy={"Name": "unless-stopped"},
-            log_config={"Type": "json-file", "Config": _LOGS},
+            log_config=LogConfig(type="json-file", config=_LOGS),
             security_opt=["no-new-privileges"],
         )
         made = self._client.create_container(
@@ -180,6 +196,9 @@ class ComposeContender:
         self._folder = place.folder("compose")
         self._image = image
         self._words = dict.fromkeys(_NAMES, "")
+
+    def open(self) -> None:
+        """Nothing runs before `up`."""
 
     def cold(self) -> int:
         return self._up()

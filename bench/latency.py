@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench import specs
@@ -14,28 +14,33 @@ from bench.workplace import Workplace
 P50, P99 = 150.0, 500.0  # ms, DESIGN §11
 _BESIDE = 100  # other services in the folder
 
+KINDS: tuple[tuple[str, Callable[[Path, str, str], None]], ...] = (
+    ("new file, renamed into place", specs.put),
+    ("edited file, renamed into place", specs.put),
+    ("edited file, written in place", specs.overwrite),
+)
+
 
 def run(place: Workplace, *, quick: bool) -> Iterator[Row]:
-    rounds = 20 if quick else 200
+    rounds = 20 if quick else 150
     with AgentProcess(place.folder("latency"), shimlet="pretend", instance=place.name("latency")) as agent:
         names = specs.fill(agent.specs, _BESIDE)
         agent.until(lambda: _applied(agent.calls) >= set(names), 60, f"{_BESIDE} services to be applied")
         time.sleep(1.0)  # let it come to rest: the first rounds would measure its beginning
         calls = Calls(agent.calls)
-        for what, limited in (("new file, renamed into place", True), ("edited file, renamed into place", False)):
-            waits = [_wait(agent.specs, calls, number, edit=not limited) for number in range(rounds)]
-            note = f"{rounds} writes, {_BESIDE} other services; first apply"
+        for what, write in KINDS:
+            waits = [_wait(agent.specs, calls, f"new-{number:04d}", what, write) for number in range(rounds)]
+            note = f"{rounds} writes beside {_BESIDE} services; first apply"
             yield Row(f"{what} → runtime, p50", median(waits), "ms", limit=P50, note=note)
             yield Row(f"{what} → runtime, p99", percentile(waits, 0.99), "ms", limit=P99)
         calls.close()
 
 
-def _wait(folder: Path, calls: Calls, number: int, *, edit: bool) -> float:
+def _wait(folder: Path, calls: Calls, name: str, word: str, write: Callable[[Path, str, str], None]) -> float:
     """Milliseconds until the service that was written now is applied."""
     time.sleep(random.uniform(0.1, 0.4))  # not in step with any of the agent's own intervals
-    name = f"new-{number:04d}"
     calls.new()
-    specs.put(folder, name, specs.model_service(name, "edited" if edit else ""))
+    write(folder, name, specs.model_service(name, word))
     written = time.monotonic()
     call = calls.wait_for("apply", name)
     if call.at < written - 0.05:

@@ -79,11 +79,13 @@ class Agent:
         """List the world, compare, plan."""
         self.controller.saw("pretend", self.world.relist("pretend"))
 
-    def converge(self) -> None:
+    def converge(self, count: int) -> None:
         """Everything that is wanted runs and has served."""
         assert self.desired is not None
         if self.desired.invalid:
             raise Failure(f"the bench's own spec is invalid: {self.desired.invalid[0]}")
+        if len(self.desired.wanted) != count:
+            raise Failure(f"{len(self.desired.wanted)} services were read, {count} were written")
         for wanted in self.desired.wanted.values():
             self.shimlet.apply(wanted.service, (Placement(0),), {})
             self.shimlet.record(wanted.service.name, wanted.service.digest, Fate.SERVED)
@@ -107,7 +109,7 @@ def _passes(folder: Path, count: int, *, rounds: int) -> Iterator[Row]:
     calls.touch()
     agent = Agent(_settings(folder, calls))
     first = _once(agent.scan)
-    agent.converge()
+    agent.converge(count)
     agent.list()
     agent.scan()
     warm = median(_times(agent.scan, rounds))

@@ -80,6 +80,11 @@ def put(folder: Path, name: str, text: str) -> None:
     os.replace(beside, folder / f"{name}.yaml")  # noqa: PTH105 - the call that is meant
 
 
+def overwrite(folder: Path, name: str, text: str) -> None:
+    """Write as careless people do: truncate it, then write."""
+    (folder / f"{name}.yaml").write_text(text)
+
+
 def fill(folder: Path, count: int, word: str = "") -> list[str]:
     """`count` services, a file each."""
     folder.mkdir(parents=True, exist_ok=True)

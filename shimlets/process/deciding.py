@@ -40,11 +40,11 @@ def steps(
     afresh = failed and bool(wanted) and live <= wanted.keys()
     drop = {i for i in seen if i not in wanted and (i >= service.replicas or seen[i].wish is Wish.REMOVE)}
     stop = {i for i, s in seen.items() if s.state is State.STOPPING} - drop
-    clear = {i for i, s in seen.items() if s.twins or (s.state is State.EXITED and s.rest)} - drop - stop
     for i in live - drop:
         s = seen[i]
         fits = wanted.get(i) == s.placement and s.service.bind == service.bind
         if afresh or not fits or not same_secrets(s.seal):
             stop.add(i)
+    clear = {i for i, s in seen.items() if s.twins or (s.state is State.EXITED and s.rest)} - drop - stop
     start = tuple(wanted[i] for i in sorted(wanted) if i not in seen or not seen[i].processes)
     return Steps(tuple(sorted(drop)), tuple(sorted(stop)), tuple(sorted(clear)), start, afresh)

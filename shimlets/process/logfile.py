@@ -69,6 +69,7 @@ class Follower:
                 file.seek(self._at)
                 new = file.read(1 << 20)
         except OSError:
+            self._inode = 0  # what comes in its place is new, though it may get the same inode
             return
         self._at += len(new)
         *whole, self._rest = (self._rest + new).split(b"\n")

@@ -210,7 +210,9 @@ class Records:
             return None
 
 
-def _kept(data: dict[str, Any]) -> Kept:
+def _kept(data: Any) -> Kept:
+    if not isinstance(data, dict):
+        raise ValueError("a record is an object")
     fields = {field.name for field in dataclasses.fields(Record)}
     record = Record(**{key: value for key, value in data.items() if key in fields})
     service, placement = decode(record.mark)

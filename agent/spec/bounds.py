@@ -6,7 +6,6 @@ from agent.spec.complaint import Fault
 from agent.spec.document import Archive, EnvVar
 from agent.spec.policy import Policy
 from agent.spec.reading import Path
-from agent.spec.rules import model_path
 from agent.spec.workload import Words, image_name
 
 _CONTAINER: Path = ("spec", "container")
@@ -20,9 +19,8 @@ def excesses(words: Words, policy: Policy, assigned: tuple[int, int]) -> Iterato
     for index, volume in enumerate(words.container.volumes):
         denied = policy.host_path(volume.host_path, read_only=volume.read_only)
         yield from _if(denied, (*_CONTAINER, "volumes", index, "hostPath"))
-    path = model_path(spec)
-    if path.startswith("/"):
-        yield from _if(policy.model(path), ("spec", "modelFile") if spec.model_file else ("spec", "model", "source"))
+    if words.model is not None:
+        yield from _if(words.model.denied, ("spec", "modelFile") if spec.model_file else ("spec", "model", "source"))
     yield from _if(policy.address(spec.bind_address), ("spec", "bindAddress"))
     if spec.host_port is not None:
         yield from _if(policy.port(spec.host_port, assigned), ("spec", "hostPort"))
@@ -61,8 +59,9 @@ def _program(words: Words, policy: Policy) -> Iterator[Fault]:
     if words.program is not None:
         path = (*_CONTAINER, "command", 0) if words.container.command else ("spec", "engine")
         yield from _if(words.program.denied, path)
+    found = words.program is not None and words.program.path.startswith("/")
     for index, variable in enumerate(words.spec.env):
-        yield from _if(policy.loader_variable(words.shimlet, variable.key), ("spec", "env", index, "key"))
+        yield from _if(policy.variable(words.shimlet, variable.key, found=found), ("spec", "env", index, "key"))
 
 
 def _image(words: Words, policy: Policy) -> Iterator[Fault]:

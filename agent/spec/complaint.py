@@ -90,6 +90,8 @@ def _fault(detail: ErrorDetails, path: Path, model: type[BaseModel], blocks: fro
     if kind in _BOUNDS:
         words, bound = _BOUNDS[kind]
         return Fault(path, f"must be {words} {context[bound]}, not {shown(found)}{_HINTS.get(str(path[-1]), '')}")
+    if kind == "too_long":
+        return Fault(path, f"must have at most {context['max_length']} entries, not {context['actual_length']}")
     if kind in _KINDS:
         return Fault(path, f"must be {_KINDS[kind]}, not {shown(found)}{_quoting(kind, found)}")
     return Fault(path, str(context.get("sentence") or context.get("error") or detail["msg"]))

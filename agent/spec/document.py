@@ -17,6 +17,7 @@ from agent.spec.quantity import (
     EnvKey,
     HostPath,
     ImageName,
+    ModelFile,
     ModelName,
     Name,
     Seconds,
@@ -36,6 +37,8 @@ ANNOTATIONS = {
 }
 
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+_MOST_WORDS = 4096
+_MOST_ENTRIES = 1000
 Count = Annotated[int, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 
@@ -91,16 +94,22 @@ class Container(Part):
 
     image: Image | None = Field(default=None, description="image reference, or {archive: PATH}; programs need none")
     command: tuple[Text, ...] = Field(
-        default=(), description="replaces the image's entrypoint; for a program, its path or name first"
+        default=(),
+        max_length=_MOST_WORDS,
+        description="replaces the image's entrypoint; for a program, its path or name first",
     )
     args: tuple[str, ...] | None = Field(
-        default=None, description="what follows it; {port}, {host}, {model} and {name} are filled in"
+        default=None,
+        max_length=_MOST_WORDS,
+        description="what follows it; {port}, {host}, {model} and {name} are filled in",
     )
     port: Port | None = Field(default=None, description="the port that it listens on")
     health: Health | None = Field(
         default=None, description="how it is asked whether it answers; default: tcp if it has a port"
     )
-    volumes: tuple[Volume, ...] = Field(default=(), description="paths of the host that it sees")
+    volumes: tuple[Volume, ...] = Field(
+        default=(), max_length=_MOST_ENTRIES, description="paths of the host that it sees"
+    )
 
 
 class ValueFrom(Part):
@@ -121,7 +130,7 @@ class EnvVar(Part):
 class ModelSource(Part):
     """A model by its source; this version runs models that are on the host."""
 
-    source: Text = Field(description="an absolute path, or file:// and one")
+    source: Text = Field(description="a path as in modelFile, or file:// and an absolute one")
     revision: Text | None = Field(default=None, description="which revision of the source")
     sha256: Sha256 | None = Field(default=None, description="what the file's SHA-256 must be")
 
@@ -131,7 +140,9 @@ class Resources(Part):
 
     accelerator_type: Text | None = Field(default=None, description='kind of device, such as "NVIDIA GPU"')
     accelerator_count: Count | None = Field(default=None, ge=0, le=64, description="devices for each replica")
-    accelerator_ids: tuple[Text, ...] = Field(default=(), description="exactly these devices, by index or UUID")
+    accelerator_ids: tuple[Text, ...] = Field(
+        default=(), max_length=64, description="exactly these devices, by index or UUID"
+    )
     accelerator_memory: Bytes | None = Field(default=None, description="memory that each device must have")
     cpu: Cores | None = Field(default=None, description='limit in cores: "4", 0.5 or "500m"')
     memory: Bytes | None = Field(default=None, description="limit, such as 16Gi")
@@ -151,16 +162,20 @@ class Spec(Part):
     """The body: what to run. Give an engine with a model, or a container."""
 
     model_name: ModelName | None = Field(default=None, description="the name that clients call (metadata.name)")
-    model_file: HostPath | None = Field(default=None, description="path of the model on the host (policy.modelRoots)")
+    model_file: ModelFile | None = Field(
+        default=None, description="the model on this host: a path, absolute or below one of policy.modelRoots"
+    )
     model: ModelSource | None = Field(default=None, description="the model by its source, instead of modelFile")
     engine: Text | None = Field(default=None, description="a row of the engine table, such as llama.cpp")
     context_length: Count | None = Field(default=None, ge=1, le=1 << 30, description="tokens of context to offer")
-    engine_args: tuple[str, ...] = Field(default=(), description="further arguments for the engine")
+    engine_args: tuple[str, ...] = Field(
+        default=(), max_length=_MOST_WORDS, description="further arguments for the engine"
+    )
     container: Container | None = Field(default=None, description="any image or program")
     replica_count: Count = Field(default=1, ge=1, le=64, description="replicas, each with a port of its own")
     resource_requirements: Resources = Field(default=Resources(), description="what each replica may use")
     env: tuple[EnvVar, ...] = Field(
-        default=(), description="environment variables; placeholders are filled in in values"
+        default=(), max_length=_MOST_ENTRIES, description="environment variables; placeholders are filled in in values"
     )
     host_port: Port | None = Field(default=None, description="fixed port on the host; default: the agent assigns one")
     bind_address: Address = Field(
@@ -179,8 +194,10 @@ class Metadata(Part):
     """Who the service is."""
 
     name: Name = Field(description="the service's name and key: a DNS label")
-    labels: dict[str, str] = Field(default={}, description="for people and selectors")
-    annotations: dict[str, str] = Field(default={}, description="notes, and words to the agent under xmod.dev/")
+    labels: dict[str, str] = Field(default={}, max_length=_MOST_ENTRIES, description="for people and selectors")
+    annotations: dict[str, str] = Field(
+        default={}, max_length=_MOST_ENTRIES, description="notes, and words to the agent: xmod.dev/…"
+    )
 
 
 class DeploySpec(Part):

@@ -24,6 +24,7 @@ from agent.spec.complaint import faults, field
 from agent.spec.document import Flag, Part
 from agent.spec.quantity import HostPath, Text, refused
 
+_GLOB = re.compile(r"[*?\[]")
 _RANGE = re.compile(r"(\d{1,5})-(\d{1,5})\Z")
 
 
@@ -72,7 +73,6 @@ class Rules(Part):
 
 _HARMLESS: Mapping[str, frozenset[str]] = {
     "docker": frozenset({"restart", "stopGrace", "user", "shmSize", "labels", "ulimits", "logMaxSize", "logMaxFiles"}),
-    "process": frozenset({"restart", "stopGrace", "logMaxSize", "logMaxFiles"}),
 }
 _HARMLESS_VALUES = frozenset(
     {"docker.network=bridge", "docker.network=none", "docker.ipc=private", "docker.privileged=false"}
@@ -123,15 +123,15 @@ class Policy:
         what = _outside(path, [root.path for root in self.rules.host_paths])
         return _denied("hostPaths", what, f"[{{path: {path}, readOnly: {'true' if read_only else 'false'}}}]")
 
-    def model(self, path: str) -> str:
-        """Whether a model file may be read."""
-        listed = self.rules.model_roots
-        own = os.path.join(self.beside, "models")  # noqa: PTH118  # may not be a link itself: see _own
-        roots = listed if listed is not None else _USUAL_MODEL_ROOTS
-        if any(_inside(path, root) for root in roots) or (listed is None and _own(path, own)):
-            return ""
-        shown = [*roots, own] if listed is None else roots
-        return _denied("modelRoots", _outside(path, shown), f"[{os.path.dirname(path)}]")  # noqa: PTH120  # a text
+    def model(self, path: str) -> tuple[str, str]:
+        """Where a model is, and why it may not be read. A relative path is looked for below each root."""
+        own, listed = f"{self.beside}/models", self.rules.model_roots
+        roots = (own, *_USUAL_MODEL_ROOTS) if listed is None else listed
+        places = [path] if path.startswith("/") else [os.path.normpath(f"{root}/{path}") for root in roots]
+        place = next((place for place in places if os.path.exists(place)), places[0] if places else path)  # noqa: PTH110
+        if any(_own(place, own) if root == own else _inside(place, root) for root in roots):
+            return place, ""
+        return place, _denied("modelRoots", _outside(place, roots), f"[{os.path.dirname(place)}]")  # noqa: PTH120  # a text
 
     def address(self, address: str) -> str:
         """Whether a port may be published on an address."""
@@ -169,9 +169,10 @@ class Policy:
                     if denied:
                         yield key, denied
 
-    def loader_variable(self, shimlet: str, name: str) -> str:
-        """Whether a program of the host may be given a variable that makes its loader run other code (LD_…)."""
-        return self._privilege(f"{shimlet}.{name}", None) if name.startswith("LD_") else ""
+    def variable(self, shimlet: str, name: str, *, found: bool) -> str:
+        """Whether a program may be given a variable that decides what code runs: LD_…, and PATH until it is `found`."""
+        decides = name.startswith("LD_") or (name == "PATH" and not found)
+        return self._privilege(f"{shimlet}.{name}", None) if decides else ""
 
     def program(self, name: str) -> tuple[str, str]:
         """The path of a program of the host, and why it may not run.
@@ -181,18 +182,24 @@ class Policy:
         """
         if "/" in name and not name.startswith("/"):
             return name, f'a program is a bare name or an absolute path, not "{name}"'
-        places = [name] if "/" in name else [f"{folder}/{name}" for folder in self._folders()]
+        places = (name,) if "/" in name else self._places(name)
         found = [place for place in places if os.path.isfile(place) and os.access(place, os.X_OK)]  # noqa: PTH113
         permitted = next((place for place in found if self._may_run(place)), "")
         if permitted:
             return permitted, ""
+        listed = next((place for place in places if place in (self.rules.programs or ())), "")
+        if not found and listed:
+            return listed, ""
         if not found and places and all(self._may_run(place) for place in places):
             return name, ""
         return name, self._program_denied(found[0] if found else name)
 
-    def _folders(self) -> tuple[str, ...]:
-        listed = [entry.rstrip("/") for entry in self.rules.programs or () if os.path.isdir(entry)]  # noqa: PTH112
-        return tuple(dict.fromkeys([f"{self.beside}/bin", *listed, *self.search]))
+    def _places(self, name: str) -> tuple[str, ...]:
+        """Where a bare name may lie, in the order in which it is looked for."""
+        listed = self.rules.programs or ()
+        exact = [entry for entry in listed if os.path.basename(entry) == name]  # noqa: PTH119  # a text
+        folders = [f"{self.beside}/bin", *(entry.rstrip("/") for entry in listed if os.path.isdir(entry)), *self.search]  # noqa: PTH112
+        return tuple(dict.fromkeys([*exact, *(f"{folder}/{name}" for folder in folders)]))
 
     def _may_run(self, place: str) -> bool:
         if self.rules.programs is not None:
@@ -246,7 +253,9 @@ def _own(path: str, root: str) -> bool:
 
 
 def _matches(path: str, glob: str) -> bool:
-    return fnmatch.fnmatchcase(os.path.realpath(path), glob)
+    folder, _, name = glob.rpartition("/")
+    base = folder if _GLOB.search(folder) else os.path.realpath(folder)  # /bin may be a link to /usr/bin
+    return fnmatch.fnmatchcase(os.path.realpath(path), f"{base}/{name}")
 
 
 def _within(

@@ -11,13 +11,13 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h))+\Z")
+_DURATION = re.compile(r"(?:\d{1,9}(?:\.\d{1,9})?(?:ms|s|m|h)){1,8}\Z")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _LONGEST = 24 * 3600.0
 
-_CORES = re.compile(r"\d+(?:\.\d+)?\Z|\d+m\Z")
-_BYTES = re.compile(r"(\d+(?:\.\d+)?)(Ki|Mi|Gi|Ti|k|K|M|G|T)?\Z")
+_CORES = re.compile(r"\d{1,9}(?:\.\d{1,18})?\Z|\d{1,9}m\Z")
+_BYTES = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)(Ki|Mi|Gi|Ti|k|K|M|G|T)?\Z")
 _FACTOR = {None: 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _FACTOR |= {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 
@@ -114,6 +114,7 @@ EnvKey = Annotated[
     *_word("[A-Za-z_][A-Za-z0-9_]*", "must be the name of an environment variable (letters, digits and '_')"),
 ]
 HostPath = Annotated[str, *_word(r"/[^:\x00-\x1f]*", "must be an absolute path without ':'")]
+ModelFile = Annotated[str, *_word(r"[^-\s:\x00-\x20][^:\x00-\x1f]*", "must be a path without ':'")]
 UrlPath = Annotated[str, *_word(r"/[^\s\x00-\x20]*", "must be a path of the service that begins with '/'")]
 ImageName = Annotated[
     str,

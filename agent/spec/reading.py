@@ -67,6 +67,7 @@ class Reading:
 
 
 DEFAULT_LIMITS = Limits()
+_MOST_PROBLEMS = 100
 
 
 def read(content: bytes, limits: Limits = DEFAULT_LIMITS) -> Reading:
@@ -88,7 +89,7 @@ def read(content: bytes, limits: Limits = DEFAULT_LIMITS) -> Reading:
         documents = ()
     if not documents and not builder.problems:
         builder.problems.append(Problem(1, 1, "", "the file is empty; delete it if its services are to go"))
-    return Reading(documents, tuple(sorted(builder.problems)))
+    return Reading(documents, tuple(sorted(builder.problems)[:_MOST_PROBLEMS]))
 
 
 class Positions:

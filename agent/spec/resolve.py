@@ -7,9 +7,10 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain, islice
 from typing import Any
 
 from pydantic import ValidationError
@@ -22,9 +23,11 @@ from agent.spec.engine import Engines
 from agent.spec.policy import Policy
 from agent.spec.reading import Document, Positions, Problem, read
 from agent.spec.rules import contradictions, model_path, restarted_at
-from agent.spec.workload import Program, Words, program_name, workload
+from agent.spec.workload import Found, Words, program_name, workload
 
 _GROUP = "xmod.dev/"
+_MOST_PROBLEMS = 100  # of one file; each costs a search and a position
+_ENOUGH = _MOST_PROBLEMS + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,8 @@ class Resolver:
                 wanted.append(outcome)
             else:
                 wrong += [(document, fault) for fault in outcome]
+                if len(wrong) > _MOST_PROBLEMS:
+                    break
         if wrong:
             return FileReading((), _problems(content, wrong))
         return FileReading(tuple(wanted), ())
@@ -104,16 +109,17 @@ class Resolver:
         words = parsed if isinstance(parsed, list) else self._words(*parsed)
         if isinstance(words, list):
             return words
-        wrong = [
-            *contradictions(words.document, words.row, words.port),
-            *excesses(words, self.policy, self.defaults.port_range),
-        ]
+        said = chain(
+            contradictions(words.document, words.row, words.port),
+            excesses(words, self.policy, self.defaults.port_range),
+        )
+        wrong = list(islice(said, _ENOUGH))
         return wrong or _wanted(words, document, file)
 
     def _parsed(self, document: Document) -> tuple[DeploySpec, Mapping[str, Any]] | list[Fault]:
         """The document's schema checked, and the blocks that are named like a shimlet, which have none."""
         data = document.data
-        wrong = [] if document.complete else list(empty_fields(data))
+        wrong = [] if document.complete else list(islice(empty_fields(data), _ENOUGH))
         empty = {fault.path for fault in wrong}
         body = data.get("spec")
         blocks: dict[str, Any] = {}
@@ -126,7 +132,8 @@ class Resolver:
         try:
             parsed = DeploySpec.model_validate(data)
         except ValidationError as error:
-            return wrong + [fault for fault in faults(error, blocks=self.defaults.shimlets) if fault.path not in empty]
+            found = (fault for fault in faults(error, blocks=self.defaults.shimlets) if fault.path not in empty)
+            return wrong + list(islice(found, _ENOUGH))
         return wrong or (parsed, blocks)
 
     def _words(self, document: DeploySpec, blocks: Mapping[str, Any]) -> Words | list[Fault]:
@@ -150,8 +157,10 @@ class Resolver:
         program = None
         if shimlet in defaults.programs:
             name = program_name(spec.container, row)
-            program = Program(*self.policy.program(name)) if name else Program("")
-        return Words(document, shimlet, goalset, row, blocks.get(shimlet, {}), program)
+            program = Found(*self.policy.program(name)) if name else Found("")
+        path = model_path(spec)
+        model = Found(*self.policy.model(path)) if path else None
+        return Words(document, shimlet, goalset, row, blocks.get(shimlet, {}), program, model)
 
 
 def _wanted(words: Words, found: Document, file: str) -> Wanted:
@@ -180,12 +189,15 @@ _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_asci
 _SPEC_FIELDS = frozenset(info.alias or name for name, info in Spec.model_fields.items())
 
 
-def _problems(content: bytes, wrong: list[tuple[Document, Fault]]) -> tuple[Problem, ...]:
+def _problems(content: bytes, wrong: Sequence[tuple[Document, Fault]]) -> tuple[Problem, ...]:
     positions = Positions(content)
     problems = {
         Problem(*positions.of(document.index, fault.path, key=fault.key), field(fault.path), fault.message)
-        for document, fault in wrong
+        for document, fault in wrong[:_MOST_PROBLEMS]
     }
+    if len(wrong) > _MOST_PROBLEMS:
+        last = wrong[_MOST_PROBLEMS][0].line
+        problems.add(Problem(last, 1, "", f"more is wrong than these {_MOST_PROBLEMS} problems; mend them first"))
     return tuple(sorted(problems))
 
 

@@ -32,14 +32,17 @@ def restarted_at(metadata: Metadata) -> datetime | None:
     text = metadata.annotations.get("xmod.dev/restartedAt")
     if text is None:
         return None
-    time = datetime.fromisoformat(text)
-    if time.tzinfo is None or len(text) < len("2026-11-01T12:00Z"):
-        raise ValueError(text)
-    return time.astimezone(UTC)
+    try:
+        time = datetime.fromisoformat(text)
+        if time.tzinfo is not None and len(text) >= len("2026-11-01T12:00Z"):
+            return time.astimezone(UTC)
+    except (ValueError, OverflowError):  # the latter in the years 1 and 9999
+        pass
+    raise ValueError(text)
 
 
 def model_path(spec: Spec) -> str:
-    """Where the model lies on the host, "" if there is none."""
+    """The model's path as the spec says it, "" if there is none."""
     if spec.model_file is not None:
         return spec.model_file
     return spec.model.source.removeprefix("file://") if spec.model is not None else ""
@@ -90,8 +93,8 @@ def _model(spec: Spec) -> Iterator[Fault]:
     if _LATER.match(source):
         message = f'"{source}": downloads are not supported by this version; fetch the files and give their path'
         yield Fault(("spec", "model", "source"), message)
-    elif not path.startswith("/") or ":" in path:
-        yield Fault(("spec", "model", "source"), f'must be an absolute path, or file:// and one, not "{source}"')
+    elif ":" in path or (path != source and not path.startswith("/")):
+        yield Fault(("spec", "model", "source"), f'must be a path, or file:// and an absolute one, not "{source}"')
 
 
 def _port(spec: Spec, port: int | None) -> Iterator[Fault]:

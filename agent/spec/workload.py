@@ -12,15 +12,14 @@ from typing import Any, NamedTuple
 from agent.contracts import Accelerators, Check, Model, Mount, SecretRef, Workload
 from agent.spec.document import Archive, Container, DeploySpec, Health, Resources, Spec
 from agent.spec.engine import Engine
-from agent.spec.rules import model_path
 
 ARCHIVE = "archive:"
 _NO_CONTAINER, _NO_HEALTH, _NO_RESOURCES = Container(), Health(), Resources()
 _NO_ACCELERATORS, _USUAL = Accelerators(), Check()
 
 
-class Program(NamedTuple):
-    """A program of the host: where it was found, and why it may not run ("" if it may)."""
+class Found(NamedTuple):
+    """A program or a model of this host: where it is, and why it may not be used ("" if it may)."""
 
     path: str
     denied: str = ""
@@ -31,6 +30,7 @@ class Words:
     """One document, and what its words stand for here.
 
     `row`: its engine. `block`: the options for its shimlet. `program`: what runs, in a world that runs programs.
+    `model`: None if there is none.
     """
 
     document: DeploySpec
@@ -38,7 +38,8 @@ class Words:
     goalset: str
     row: Engine | None
     block: Mapping[str, Any]
-    program: Program | None
+    program: Found | None
+    model: Found | None
 
     @property
     def spec(self) -> Spec:
@@ -96,7 +97,7 @@ def workload(words: Words) -> Workload:
         port=words.port,
         env=_env(spec, row),
         mounts=tuple(Mount(volume.host_path, volume.mount_path, volume.read_only) for volume in container.volumes),
-        model=_model(spec),
+        model=_model(words),
         served_name=words.values["modelName"] if row is not None or spec.model_name is not None else "",
         accelerators=_accelerators(wanted),
         check=_check(words),
@@ -126,10 +127,11 @@ def _env(spec: Spec, row: Engine | None) -> tuple[tuple[str, str | SecretRef], .
     return tuple(sorted(values.items(), key=lambda item: item[0]))
 
 
-def _model(spec: Spec) -> Model | None:
-    if spec.model is not None:
-        return Model(model_path(spec), spec.model.revision or "", spec.model.sha256 or "")
-    return Model(spec.model_file) if spec.model_file is not None else None
+def _model(words: Words) -> Model | None:
+    if words.model is None:
+        return None
+    said = words.spec.model
+    return Model(words.model.path, (said and said.revision) or "", (said and said.sha256) or "")
 
 
 def _accelerators(wanted: Resources) -> Accelerators:

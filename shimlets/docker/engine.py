@@ -150,6 +150,8 @@ class Engine:
             url = f"{session.base_url}/v{version}{quote(path, safe='/:@')}"
             response = session.request(method, url, **request)
         except OSError as error:  # which all errors of requests are
+            with self._lock:
+                self._known = None  # what answers next may be another engine
             raise translated(error, doing, host=self.host) from error
         if response.status_code < 400:
             return response

@@ -9,14 +9,14 @@ import socket
 import tarfile
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import docker
 import docker.errors
 
-from agent.contracts import Generation, Placement, Replica, SecretRef, Service, ServiceName, State, Workload
+from agent.contracts import Generation, Placement, Replica, SecretRef, Service, ServiceName, State, Workload, XmodError
 from shimlets.docker.shimlet import DockerShimlet
 from tests.contract.shimlet_contract import (
     DIES,
@@ -206,7 +206,7 @@ class Watched:
     def __init__(self, shimlet: DockerShimlet) -> None:
         self.names: list[ServiceName] = []
         self.stop = threading.Event()
-        self.error: Exception | None = None
+        self.error: XmodError | None = None
         self._shimlet = shimlet
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
@@ -214,20 +214,13 @@ class Watched:
     def _run(self) -> None:
         try:
             for name in self._shimlet.watch(self.stop):
-                self.names.append(name)  # noqa: PERF402  # each as it comes
-        except Exception as error:
+                self.names.append(name)  # each as it comes
+        except XmodError as error:
             self.error = error
 
-    def __enter__(self) -> "Watched":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop.set()
         self.thread.join(5)
-
-
-def removing(api: docker.APIClient, image: str) -> Iterator[None]:
-    """Remove an image, if it can be, at the end."""
-    yield
-    with contextlib.suppress(docker.errors.APIError):
-        api.remove_image(image, force=True)

@@ -159,6 +159,11 @@ class Controller:
             if not first:
                 self.hint(changed)
 
+    @property
+    def inherited(self) -> bool:
+        """Something of ours ran before this agent began."""
+        return any(at.year == datetime.min.year for at in self._born.values())
+
     def uses(self, shimlet: str) -> None:
         """Something of ours may be in that world from now on: it is looked at after a restart too."""
         with self._lock:

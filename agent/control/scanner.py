@@ -19,7 +19,10 @@ _AGAIN = 1.0  # seconds until a source that could not be read is read again, at 
 
 
 class Scanner:
-    """The source's thread. `beat`: monotonic time of the last pass, good or bad; `error`: why the last one was bad."""
+    """The source's thread.
+
+    `beat`: monotonic time of the last pass, good or bad; `error`: why the last one was bad; `passed`: there was one.
+    """
 
     def __init__(
         self,
@@ -41,12 +44,14 @@ class Scanner:
         self._invalid: tuple[str, ...] = ()
         self.beat = clock.monotonic()
         self.error = ""
+        self.passed = threading.Event()
 
     def run(self, stop: threading.Event) -> None:
         """Read and wait, until told to stop."""
         wait = _AGAIN
         while not stop.is_set():
             good = self.step()
+            self.passed.set()
             wait = self._interval if good else min(self._interval, wait * 2)
             self._source.wait(stop, wait)
             wait = _AGAIN if good else wait

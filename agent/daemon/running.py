@@ -50,6 +50,7 @@ from agent.surface.socket_file import CannotListen
 logger = logging.getLogger("xmod.daemon")
 
 _STOP = 10.0  # seconds that looks under way have at a stop
+_FIRST_PASS = 2.0  # seconds that worlds wait for the source's first word, so that all is not shown as doubtful at first
 _STUCK = 120.0  # seconds after which one look counts as stuck
 _PER_SERVICE = 0.25  # seconds of the resync interval for each service: many services are looked at less often
 _HELD = ("OverBudget", "OtherSource", "SourceEmpty", "SourceReplaced", "SourceUnread", "Protected")
@@ -176,15 +177,17 @@ class Running:
     def start(self) -> None:
         """Open everything, then let the threads go. Raises StartError, CannotListen, and Conflict for a second agent."""
         self._surface.start()
-        try:
-            for name in sorted(self._known):
-                self._open(name, at_start=True)
-        except (StartError, Conflict):
-            self._surface.stop()
-            raise
         self._metrics.observe(self.view, self._queue.snapshot)
         self._board.listen(_told)
+        at_start = sorted(self._known)
         self._threads.start("source", self._scanner.run)
+        self._scanner.passed.wait(_FIRST_PASS)
+        try:
+            for name in at_start:
+                self._open(name, at_start=True)
+        except (StartError, Conflict):
+            self.stop()
+            raise
         logger.info(
             "agent started",
             extra={
@@ -303,7 +306,7 @@ class Running:
             services=tuple(self._board.all().values()),
             held=tuple(HeldPrune(n, h.reason, h.message, h.since) for n, h in sorted(held.items())),
             notices=(self._journal.trouble,) if self._journal.trouble else (),
-            memory_is_new=not self._remembers,
+            memory_is_new=not self._remembers and self._controller.inherited,
         )
 
     def _source_view(self, desired: DesiredState | None) -> SourceView:

@@ -115,7 +115,7 @@ def test_a_full_disk_loses_lines_never_the_agent_and_the_loss_is_told():
         handler.emit(record)
     assert handler.lost == 3
     reader, writer = os.pipe()
-    with open(reader) as lines:
+    with os.fdopen(reader) as lines:
         kept, handler._fd, handler._path = handler._fd, writer, None  # the disk has room again
         handler.emit(record)
         os.close(writer)

@@ -44,7 +44,7 @@ def table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], *, width: int, give: Sequence[int] = ()
 ) -> RenderableType:
     """A table without lines; the columns `give` wrap where there is no room. A list where it is narrow."""
-    rows = [[cell or "-" for cell in row] for row in rows]
+    rows = [[clean(cell) or "-" for cell in row] for row in rows]
     if width < _NARROW:
         return _list(columns, rows)
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -65,6 +65,14 @@ def _list(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Text:
                 text.append(f"{cell}\n", STYLES.get(cell, ""))
     text.rstrip()
     return text
+
+
+def clean(words: str) -> str:
+    """Strangers' words (a log's last lines, a file's name) on one line, and without power over the terminal."""
+    if words.isprintable():
+        return words
+    flat = " ".join(words.split())
+    return "".join(sign if sign.isprintable() else f"\\x{ord(sign):02x}" for sign in flat)
 
 
 def as_json(value: Any) -> None:

@@ -100,7 +100,7 @@ def picture(view: View, name: str | None, width: int) -> RenderableType:
         parts.append(show.table(*_fitting(rows, width), width=width, give=(3, 5)))
     else:
         parts.append(Text("no services"))
-    parts += [Text(line, style) for line, style in _attention(view)]
+    parts += [Text(show.clean(line), style) for line, style in _attention(view)]
     return Group(*parts)
 
 
@@ -137,14 +137,14 @@ def _detail(service: View, now: datetime) -> Text:
     text.append(f" for {show.age(service['since']) or '0s'}\n")
     for label, value in _facts(service, now):
         if value:
-            text.append(f"  {label:<10} {value}\n")
+            text.append(f"  {label:<10} {show.clean(value)}\n")
     for goal in service["goals"]:
         sign, style = _STEPS.get(goal["verdict"], ("?", ""))
         words = ": ".join(part for part in (goal["reason"], goal["message"]) if part)
         text.append(f"  {sign} ", style)
-        text.append(f"{goal['name']:<15} {words}".rstrip() + "\n")
+        text.append(f"{goal['name']:<15} {show.clean(words)}".rstrip() + "\n")
     for notice in service["notices"]:
-        text.append(f"  ! {notice}\n", "yellow")
+        text.append(f"  ! {show.clean(notice)}\n", "yellow")
     text.rstrip()
     return text
 

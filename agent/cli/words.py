@@ -62,7 +62,7 @@ def approve_prune(
         return
     _show_held([held[name] for name in chosen])
     if not yes:
-        if not sys.stdin.isatty():
+        if not asked():
             raise refuse("this removes services and nobody can be asked here; say --yes if that is meant")
         typer.confirm(f"Remove {_count(chosen)}?", abort=True)
     typer.echo("released: " + ", ".join(agent.approve_prune(chosen)))
@@ -99,6 +99,11 @@ def adopt(
     """Treat services that came from another source as this source's, so that they may be changed and removed."""
     count = client(instance, socket).adopt(source)
     typer.echo(f"adopted {count} service{'' if count == 1 else 's'} from {source}")
+
+
+def asked() -> bool:
+    """Whether a person can be asked."""
+    return sys.stdin.isatty()
 
 
 def _show_held(held: Sequence[Mapping[str, Any]]) -> None:

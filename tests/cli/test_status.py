@@ -1,0 +1,148 @@
+"""`status`, asked of a real surface."""
+
+import io
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+import yaml
+from rich.console import Console
+
+from agent.cli.status import picture
+from agent.control.board import Phase
+from agent.surface import wire
+from agent.surface.operations import SourceView, WorldView
+from tests.fakes.operations import NOW, FakeOperations, a_status
+
+
+def drawn(view, name=None, width=120):
+    console = Console(width=width, file=io.StringIO(), force_terminal=False, highlight=False)
+    console.print(picture(wire.status(view, name), name, width))
+    return console.file.getvalue()
+
+
+def test_the_table_says_what_each_service_is_about(agent, xmod):
+    result = xmod("status")
+    assert result.exit_code == 0
+    header, qwen, slow, *rest = result.stdout.splitlines()
+    assert header.split() == ["NAME", "PHASE", "GOAL", "REASON", "AGE", "ENDPOINT", "REVISION"]
+    assert qwen.split()[:4] == ["qwen", "Ready", "-", "-"]
+    assert "http://127.0.0.1:18000" in qwen
+    assert "0123456789" in qwen
+    assert "NotYet" in slow
+    assert "bad.yaml:3:5: spec.port: must be a number" in rest
+    assert "removal of old is held (Budget): 3 of 4 services would go" in rest
+
+
+def test_one_service_is_shown_as_the_steps_of_its_goals(agent, xmod):
+    lines = xmod("status", "slow").stdout.splitlines()
+    assert lines[0].startswith("slow  Progressing")
+    assert "  ✓ placed" in lines
+    assert "  … healthy         Loading: 503 from /health" in lines
+    assert "  · exposed" in lines
+    assert any(line.startswith("  behind ") and line.endswith("blocked: none") for line in lines)
+
+
+def test_an_unknown_service_is_one_sentence(agent, xmod):
+    result = xmod("status", "nobody")
+    assert result.exit_code == 1
+    assert result.stderr == "xmod-agent: no service is called nobody\n"
+    assert result.stdout == ""
+
+
+def test_json_and_yaml_say_the_same(agent, xmod):
+    as_json = json.loads(xmod("status", "-o", "json").stdout)
+    as_yaml = yaml.safe_load(xmod("status", "-o", "yaml").stdout)
+    assert as_json == as_yaml
+    assert as_json["services"][1]["converged"] == {
+        "holds": False,
+        "reason": "Loading",
+        "message": "the model is loading",
+    }
+
+
+def test_without_an_agent_it_is_one_sentence(xmod, tmp_path):
+    result = xmod("status", "--socket", tmp_path / "none.sock")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"xmod-agent: no agent answers on {tmp_path}/none.sock; is it running")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_socket_that_nobody_serves_any_more_is_the_same_sentence(xmod, tmp_path):
+    import socket
+
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(str(tmp_path / "s"))
+    left.close()
+    assert "no agent answers on" in xmod("status", "--socket", tmp_path / "s").stderr
+
+
+def test_no_services_is_said_in_words():
+    assert "no services" in drawn(replace(FakeOperations().agent, services=(), held=()))
+
+
+@pytest.mark.parametrize("width", [40, 59, 60, 80, 100, 140])
+def test_it_is_readable_at_any_width(width):
+    view = FakeOperations().agent
+    long = a_status("a-service-with-a-rather-long-name", Phase.PROGRESSING)
+    text = drawn(replace(view, services=(*view.services, long)), width=width)
+    for word in ("qwen", "Ready", "Progressing", "a-service-with-a-rather-long-name"):
+        assert word in text, text
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+
+
+def test_where_nobody_looks_a_table_is_as_wide_as_its_words(agent, xmod):
+    agent.agent = replace(
+        agent.agent,
+        services=(
+            a_status(
+                "x",
+                Phase.FAILED,
+                serving=replace(a_status("x").serving, holds=False, reason="Exited", message="word " * 100),
+            ),
+        ),
+    )
+    assert ("word " * 100).strip() in xmod("status").stdout
+
+
+def test_rolled_back_is_told_with_what_serves_and_what_is_wanted():
+    status = a_status(
+        "qwen",
+        wanted="d2",
+        routed="d1",
+        phase=Phase.DEGRADED,
+        wanted_since=NOW - timedelta(minutes=10),
+        blocked="failed",
+        next_try=NOW + timedelta(seconds=30),
+        attempts=3,
+    )
+    text = drawn(replace(FakeOperations().agent, services=(status,)), "qwen")
+    assert "d2, serving is d1" in text
+    assert "blocked: failed" in text
+    assert "in 30s, after 3 failed" in text
+
+
+def test_what_cannot_be_seen_is_told():
+    view = FakeOperations().agent
+    source = SourceView("src-1", "/srv/specs", "", None, 0, (), "the folder is missing")
+    text = drawn(
+        replace(
+            view,
+            source=source,
+            worlds=(WorldView("docker", None, "connection refused"),),
+            memory_is_new=True,
+            notices=("clock jumped",),
+        )
+    )
+    assert "source /srv/specs: the folder is missing" in text
+    assert "docker cannot be seen: connection refused" in text
+    assert "memory is new" in text
+    assert "clock jumped" in text
+
+
+def test_markup_and_escapes_of_strangers_are_shown_as_text():
+    status = a_status("x", Phase.FAILED, notices=("[red]not red[/red] \x1b[31m",))
+    text = drawn(replace(FakeOperations().agent, services=(status,)), "x")
+    assert "[red]not red[/red]" in text
+    assert "\x1b" not in text

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-import click
-import typer
+from typer.core import TyperGroup, TyperOption
+from typer.main import get_command
 
-from agent.cli.app import app
+from agent.cli import app
 from agent.settings import table as settings_table
 from agent.spec.document import ANNOTATIONS
 from agent.spec.policy import Rules
@@ -22,21 +22,22 @@ README = Path(__file__).resolve().parent.parent / "README.md"
 
 def commands() -> str:
     """Every command, its arguments and options."""
-    group = typer.main.get_command(app)
-    if not isinstance(group, click.Group):
-        raise TypeError("the command line has no commands")
     rows = []
-    for name, command in group.commands.items():
-        if command.hidden:
-            continue
-        words = [f"xmod-agent {name}"]
-        for parameter in command.params:
-            if isinstance(parameter, click.Argument):
-                words.append(parameter.make_metavar(click.Context(command)))
-            elif "--help" not in parameter.opts:
-                words.append(f"[{', '.join(sorted((*parameter.opts, *parameter.secondary_opts), key=len))}]")
-        rows.append((code(" ".join(words)), sentence(command.help or "")))
-    return lines(("command", "what it does"), rows)
+    for name, command in program().commands.items():
+        context = command.context_class(command, info_name=name)
+        pieces = [re.sub(r"[{}]|\.\.\.$", "", piece) for piece in command.collect_usage_pieces(context)[1:]]
+        usage = " ".join(["xmod-agent", name, *pieces]).replace("[[", "[").replace("]]", "]")
+        flags = [min(parameter.opts, key=len) for parameter in command.params if isinstance(parameter, TyperOption)]
+        rows.append((code(usage), sentence(command.help or ""), ", ".join(code(flag) for flag in flags)))
+    return lines(("command", "what it does", "options"), rows)
+
+
+def program() -> TyperGroup:
+    """The command line, as typer sees it."""
+    group = get_command(app)
+    if not isinstance(group, TyperGroup):
+        raise TypeError("the command line has no commands")
+    return group
 
 
 def settings() -> str:

@@ -67,7 +67,7 @@ words.add_to(app)
 def main() -> None:
     """Run the program. A reader that left (`| head`) ends it quietly."""
     try:
-        app()
+        app(prog_name="xmod-agent")
     except BrokenPipeError:
         _forget_stdout()
         sys.exit(1)

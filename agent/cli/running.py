@@ -123,7 +123,7 @@ def plugins(config: Config = None, plugin_dir: PluginDir = None, output: As = Ou
         raise refuse(str(error)) from error
     if output is Output.TABLE:
         console = show.console()
-        console.print(show.table(("KIND", "NAME", "FROM"), rows, width=console.width, give=(2,)))
+        show.put(show.table(("KIND", "NAME", "FROM"), rows, width=console.width, give=(2,)), console)
     else:
         _emit([row._asdict() for row in rows], output)
 
@@ -149,7 +149,7 @@ def _print_plan(view: PlanView, output: Output) -> None:
     console = show.console()
     if view.rows:
         cells = [(str(row.action), row.name, row.shimlet, row.message) for row in view.rows]
-        console.print(show.table(("ACTION", "NAME", "SHIMLET", "WHY"), cells, width=console.width, give=(3,)))
+        show.put(show.table(("ACTION", "NAME", "SHIMLET", "WHY"), cells, width=console.width, give=(3,)), console)
     if not view.something and not view.error:
         typer.echo("nothing to do")
 

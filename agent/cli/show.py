@@ -40,6 +40,21 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, soft_wrap=False)
 
 
+def put(drawn: RenderableType, on: Console) -> None:
+    """Print it; away from a terminal without the blanks that only fill a line."""
+    if on.is_terminal:
+        on.print(drawn)
+        return
+    with on.capture() as shown:
+        on.print(drawn)
+    typer.echo("\n".join(line.rstrip() for line in shown.get().rstrip("\n").split("\n")))
+
+
+def count(number: int, thing: str) -> str:
+    """A number of things: 1 file, 2 files."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], *, width: int, give: Sequence[int] = ()
 ) -> RenderableType:

@@ -26,7 +26,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def status(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One service, in detail.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One service, in detail.")] = None,
     *,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on, and show changes as they come.")] = False,
     output: As = Output.TABLE,
@@ -48,7 +48,7 @@ def _print(view: View, name: str | None, output: Output) -> None:
         show.as_yaml(view)
     else:
         console = show.console()
-        console.print(picture(view, name, console.width))
+        show.put(picture(view, name, console.width), console)
 
 
 def _watch(ask: Callable[[], View], name: str | None, output: Output) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agent.cli import show
 from agent.cli.options import Config
 from agent.settings import load
 
@@ -30,7 +31,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def validate(
-    paths: Annotated[list[Path], typer.Argument(metavar="DIR-or-FILES…", help="Folders and files to check.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="DIR-or-FILES", help="Folders and files to check.")],
     form: Annotated[
         Format, typer.Option("--format", help="text: file:line:column; github: annotations of a workflow.")
     ] = Format.TEXT,
@@ -45,7 +46,8 @@ def validate(
     result = check(paths, load(directory=Path(), file=config))
     _print(result.findings, form)
     if form is not Format.JSON:
-        typer.echo(f"{result.files} files, {result.services} services, {len(result.findings)} problems", err=True)
+        counts = ((result.files, "file"), (result.services, "service"), (len(result.findings), "problem"))
+        typer.echo(", ".join(show.count(number, thing) for number, thing in counts), err=True)
     raise typer.Exit(1 if result.findings else 0)
 
 

@@ -43,9 +43,7 @@ def logs(
 
 
 def approve_prune(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME…]", help="Which; all that are held if none.")
-    ] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Which; all that are held if none.")] = None,
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     instance: Instance = "default",
@@ -98,7 +96,7 @@ def adopt(
 ) -> None:
     """Treat services that came from another source as this source's, so that they may be changed and removed."""
     count = client(instance, socket).adopt(source)
-    typer.echo(f"adopted {count} service{'' if count == 1 else 's'} from {source}")
+    typer.echo(f"adopted {show.count(count, 'service')} from {source}")
 
 
 def asked() -> bool:
@@ -109,7 +107,7 @@ def asked() -> bool:
 def _show_held(held: Sequence[Mapping[str, Any]]) -> None:
     console = show.console()
     rows = [(item["name"], show.age(item["since"]), item["reason"], item["message"]) for item in held]
-    console.print(show.table(("REMOVE", "HELD", "REASON", "WHY"), rows, width=console.width, give=(3,)))
+    show.put(show.table(("REMOVE", "HELD", "REASON", "WHY"), rows, width=console.width, give=(3,)), console)
 
 
 def _count(names: Sequence[str]) -> str:

@@ -14,14 +14,19 @@ def operations():
 
 
 @pytest.fixture
-def agent(operations, tmp_path_factory, monkeypatch):
-    """A running agent's surface; the CLI finds its socket through the environment."""
+def surface_of_agent(operations, tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("c")
     surface = a_surface(operations, folder)
     surface.start()
     monkeypatch.setenv("XMOD_AGENT__SOCKET", str(folder / "run" / "t.sock"))
-    yield operations
+    yield surface
     surface.stop()
+
+
+@pytest.fixture
+def agent(operations, surface_of_agent):
+    """A running agent's surface; the CLI finds its socket through the environment."""
+    return operations
 
 
 @pytest.fixture

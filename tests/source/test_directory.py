@@ -250,7 +250,7 @@ def test_a_kick_before_the_wait_is_not_lost_and_counts_once(folder: Path, open_s
 def test_a_write_is_heard_promptly(folder: Path, open_source):
     source = at_rest(open_source(folder))
     delays = []
-    for number in range(15):
+    for number in range(9):
         written: list[float] = []
         timer = threading.Timer(
             0.05, lambda number=number, written=written: written.append(write(folder / "a.yaml", str(number)))
@@ -261,7 +261,7 @@ def test_a_write_is_heard_promptly(folder: Path, open_source):
         timer.join()
         delays.append(time.monotonic() - written[0])
         at_rest(source)
-    assert sorted(delays)[7] < 0.15  # seconds, for the median from the write to the finished look
+    assert sorted(delays)[4] < 0.15  # seconds, for the median from the write to the finished look
 
 
 def test_new_folders_and_their_files_are_heard(folder: Path, follow: Follow):
@@ -577,9 +577,9 @@ def test_watches_are_let_go(folder: Path, open_source):
     for number in range(10):
         (folder / str(number)).mkdir()
         at_rest(source)
-    assert open_descriptors() == before
+    eventually(lambda: open_descriptors() == before)  # they are closed by the watch's own thread
     source.close()
-    assert open_descriptors() < before
+    eventually(lambda: open_descriptors() < before)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -623,6 +623,13 @@ def happen(folder: Path, chance: random.Random) -> None:
             folder.rename(folder.with_name("old"))
             aside.rename(folder)
             shutil.rmtree(folder.with_name("old"))
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def open_descriptors() -> int:

@@ -16,6 +16,7 @@ from typing import Any
 
 import docker
 
+from agent.surface.client import Client
 from tools import demo
 
 PROGRAM = Path(sys.executable).with_name("xmod-agent")
@@ -31,7 +32,10 @@ def eventually(holds: Callable[[], Any], what: str, seconds: float = 30.0) -> An
 
 
 class Program:
-    """One instance on one folder, as often as it is started. `root` holds specs/, bin/, models/, state and its output."""
+    """One instance on one folder, as often as it is started. `root` holds specs/, bin/, models/, state and its output.
+
+    `options`: those that `run` and `plan` have in common.
+    """
 
     def __init__(self, root: Path, *, shimlet: str, settings: dict[str, Any], words: tuple[str, ...] = ()) -> None:
         self.root = root
@@ -40,14 +44,15 @@ class Program:
         self.specs.mkdir(exist_ok=True)
         self.output = root / "output.txt"
         self._environment = os.environ | {"XMOD_AGENT__INSTANCE": self.instance, "XMOD_AGENT__SOCKET": str(root / "s")}
-        self._words = ("--shimlet", shimlet, "--state-dir", str(root / "state"), "--port", "0", *words)
-        self._config = root / "config.yaml"
-        self._config.write_text(json.dumps(settings))
+        config = root / "config.yaml"
+        config.write_text(json.dumps(settings))
+        state = str(root / "state")
+        self.options = ("--shimlet", shimlet, "--state-dir", state, "--config", str(config), *words)
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the agent and wait until it does its work."""
-        words = [PROGRAM, "run", self.specs, "--config", self._config, *self._words]
+        words = [PROGRAM, "run", self.specs, "--port", "0", *self.options]
         with self.output.open("ab") as out:
             self.process = subprocess.Popen(
                 words, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=self._environment
@@ -74,9 +79,8 @@ class Program:
         return ran.stdout
 
     def status(self) -> dict[str, Any]:
-        """Everything, as `status -o json` has it."""
-        told: dict[str, Any] = json.loads(self.says("status", "-o", "json"))
-        return told
+        """Everything, as `status -o json` has it, without the time that a command takes."""
+        return dict(Client(self.root / "s").status())
 
     def service(self, name: str) -> dict[str, Any]:
         """One service; empty if there is none."""
@@ -103,7 +107,7 @@ class Program:
         for group in demo.groups(self.instance):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
-        if "docker" in self._words:
+        if "docker" in self.options:
             _sweep(self.instance)
 
 

@@ -1,6 +1,6 @@
-"""The real planner, gate, queue, worker, reconciler, ledger and goals over a world in memory, in one thread and virtual time."""
+"""The real planner, gate, queue, worker, reconciler, ledger and goals over worlds in memory, one thread and virtual time."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -13,6 +13,7 @@ from agent.contracts import (
     Replica,
     Service,
     ServiceName,
+    Shimlet,
     Transient,
     Workload,
     digest_of,
@@ -20,7 +21,7 @@ from agent.contracts import (
 from agent.control.board import Board, Status
 from agent.control.controller import Controller, Limits
 from agent.control.desired import DesiredState
-from agent.control.facts import NoFacts
+from agent.control.facts import Facts, NoFacts
 from agent.control.reconciler import Host, Reconciler
 from agent.control.task import TaskPool
 from agent.control.words import Words
@@ -102,31 +103,38 @@ class MiniAgent:
         limits: Limits | None = None,
         ports: range = range(18000, 18100),
         goalsets: Mapping[str, GoalSet] = GOALSETS,
+        shimlets: Mapping[str, Shimlet] | None = None,
+        environment: Mapping[str, str] | None = None,
+        port_free: Callable[[str, int], bool] = lambda bind, port: True,
+        facts: Facts | None = None,
     ) -> None:
         self.clock = clock
         self.memory = world
         self.kept = KeptWords()
-        self.ledger = HostLedger(ports=ports, devices=devices, port_free=lambda bind, port: True)
+        self.ledger = HostLedger(ports=ports, devices=devices, port_free=port_free)
         self.world = World(clock=clock, news=lambda shimlet, seen: self.ledger.note(shimlet, seen))
-        self.world.add("memory", MemoryShimlet(world, "test"))
+        facts = facts or NoFacts()
+        for name, shimlet in (shimlets or {"memory": MemoryShimlet(world, "test")}).items():
+            self.world.add(name, shimlet)
         self.board = Board()
         self.queue = WorkQueue(clock=clock)
-        self.tasks = TaskPool(1, lambda name: self.controller.hint((name,)))
+        self.tasks = TaskPool(1, lambda name: self.controller.hint((name,)), clock=clock)
         self.router = DirectRouter()
-        host = Host(ledger=self.ledger, router=self.router, dial=WorldDial(world), secrets=HostSecrets({}))
+        secrets = HostSecrets(environment if environment is not None else {})
+        host = Host(ledger=self.ledger, router=self.router, dial=WorldDial(world), secrets=secrets)
         self.reconciler = Reconciler(
             world=self.world,
             goalsets=goalsets.__getitem__,
             host=host,
             tasks=self.tasks.of,
-            facts=NoFacts(),
+            facts=facts,
             clock=clock,
         )
         self.controller = Controller(
             world=self.world,
             queue=self.queue,
             board=self.board,
-            facts=NoFacts(),
+            facts=facts,
             clock=clock,
             memory=self.kept,
             words=words or Words(),
@@ -140,11 +148,11 @@ class MiniAgent:
             board=self.board,
             world=self.world,
             goalsets=goalsets.__getitem__,
-            facts=NoFacts(),
+            facts=facts,
             clock=clock,
             resync=lambda: 30.0,
         )
-        self.worker = Worker("memory", desk)
+        self.workers = {name: Worker(name, desk) for name in self.world.shimlets}
 
     def want(self, *services: Service, **changes: object) -> DesiredState:
         """The source holds exactly these now."""
@@ -162,20 +170,22 @@ class MiniAgent:
         return state
 
     def see(self) -> None:
-        """List the world."""
-        try:
-            self.controller.saw("memory", self.world.relist("memory"))
-        except Transient as error:
-            self.controller.lost("memory", str(error))
+        """List every world."""
+        for name in self.world.shimlets:
+            try:
+                self.controller.saw(name, self.world.relist(name))
+            except Transient as error:
+                self.controller.lost(name, str(error))
 
     def pump(self) -> None:
         """Look at every name whose turn it is."""
         for _ in range(1000):
-            name = self.queue.take("memory", timeout=0)
+            turns = ((lane, self.queue.take(lane, timeout=0)) for lane in self.workers)
+            lane, name = next(((lane, name) for lane, name in turns if name is not None), ("", None))
             if name is None:
                 return
             try:
-                self.worker.step(name)
+                self.workers[lane].step(name)
             finally:
                 self.queue.done(name)
         raise AssertionError(f"never at rest: {self.memory.log[-20:]}")

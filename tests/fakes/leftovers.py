@@ -1,4 +1,7 @@
-"""Sees what tests may leave in this host: containers, networks, volumes and processes of instances named "t-…"."""
+"""Sees what tests may leave in this host: containers, networks, volumes, images and processes of theirs.
+
+Theirs: of an instance named "t-…" or "demo-…", or with such a name themselves.
+"""
 
 import contextlib
 from pathlib import Path
@@ -7,6 +10,9 @@ import docker
 import requests
 
 _INSTANCE = "xmod.dev/instance"
+_OWNERS = ("t-", "demo-")
+_NAMES = ("t-", "xmod-t-", "xmod-test-")
+_MARKS = tuple(f"XMOD_INSTANCE={owner}".encode() for owner in _OWNERS)
 
 
 def leftovers() -> frozenset[str]:
@@ -23,6 +29,9 @@ def _in_docker() -> list[str]:
                 if _ours(item["Labels"], item["Names"][0])
             ]
             found += [f"network {item['Name']}" for item in api.networks() if _ours(item["Labels"], item["Name"])]
+            found += [
+                f"image {tag}" for item in api.images() for tag in item["RepoTags"] or () if tag.startswith(_NAMES)
+            ]
             volumes = api.volumes()["Volumes"] or []
             return found + [f"volume {item['Name']}" for item in volumes if _ours(item["Labels"], item["Name"])]
     except (docker.errors.DockerException, requests.RequestException):
@@ -30,7 +39,7 @@ def _in_docker() -> list[str]:
 
 
 def _ours(labels: dict[str, str] | None, name: str) -> bool:
-    return (labels or {}).get(_INSTANCE, "").startswith("t-") or name.lstrip("/").startswith(("t-", "xmod-t-"))
+    return (labels or {}).get(_INSTANCE, "").startswith(_OWNERS) or name.lstrip("/").startswith(_NAMES)
 
 
 def _processes() -> list[str]:
@@ -38,7 +47,7 @@ def _processes() -> list[str]:
     for environ in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):  # it ended, or is someone else's
             words = environ.read_bytes().split(b"\0")
-            if any(word.startswith(b"XMOD_INSTANCE=t-") for word in words):
+            if any(word.startswith(_MARKS) for word in words):
                 command = (environ.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 found.append(f"process {environ.parent.name} ({command.strip()})")
     return found

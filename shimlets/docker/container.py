@@ -4,7 +4,7 @@ import contextlib
 import threading
 from collections.abc import Mapping
 
-from agent.contracts import Service, ServiceName
+from agent.contracts import Service, ServiceName, Transient
 from shimlets.docker import arguments, logs, naming, observing
 from shimlets.docker.arguments import Json
 from shimlets.docker.engine import Engine, Missing, Taken
@@ -69,10 +69,21 @@ class Containers:
         """Change its limits and restart policy in place."""
         self._engine.call("POST", f"/containers/{container}/update", f"update container {container[:12]}", body=changes)
 
-    def rename(self, container: str, name: str) -> None:
-        """Call it otherwise. Raises Taken if something else has that name."""
+    def rename(self, container: str, name: str, *, end: bool = False) -> None:
+        """Call it otherwise. Raises Taken if something else has that name.
+
+        An engine cannot rename what waits to be restarted (it looks for a network sandbox that is not there); with `end`
+        such a one is stopped then, which takes no time because nothing of it runs.
+        """
         path, doing = f"/containers/{container}/rename", f"rename container {container[:12]} to {name}"
-        self._engine.call("POST", path, doing, params={"name": name})
+        try:
+            self._engine.call("POST", path, doing, params={"name": name})
+        except Missing as error:
+            if "sandbox" not in str(error):
+                raise
+            if end:
+                self.stop(container, 1.0)
+            self._engine.call("POST", path, doing, params={"name": name})
 
     def stop(self, container: str, grace: float) -> None:
         """Stop it and wait for it. One that stopped or vanished is nothing."""
@@ -115,7 +126,10 @@ class Containers:
         self.ensure_network(look=True)
         path = f"/networks/{naming.network_name(self._owner)}"
         doing = f"connect container {container[:12]} to its network"
-        with contextlib.suppress(Missing):  # it was not in it
+        try:
             self._engine.call("POST", f"{path}/disconnect", doing, body={"Container": container, "Force": True})
+        except Transient as error:
+            if not isinstance(error, Missing) and "is not connected" not in str(error):
+                raise
         body = {"Container": container, "EndpointConfig": arguments.endpoint(service)}
         self._engine.call("POST", f"{path}/connect", doing, body=body)

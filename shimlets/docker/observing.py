@@ -188,6 +188,7 @@ def observed(
             f"replica {one.placement.index} {word}"
             for one in group
             for word in drift(one, details[one.id], owner).words
+            if details[one.id].word in HOLDING
         ]
         seen.append(_grouped(group, replicas, "; ".join(words)))
     return Observed(name, tuple(seen))
@@ -245,9 +246,7 @@ class Drift:
 
 
 def drift(one: Found, seen: Detail, owner: str) -> Drift:
-    """Compare a container that runs with what was applied."""
-    if seen.word not in ("running", "paused", "restarting"):
-        return Drift()
+    """Compare a container, running or kept, with what was applied."""
     wanted = limits(one.service)
     words: list[str] = []
     update: Json = {}
@@ -268,7 +267,7 @@ def drift(one: Found, seen: Detail, owner: str) -> Drift:
     paused = seen.word == "paused"
     network = naming.network_name(owner)
     bridged = workload_options(one.service.workload.options).network == "bridge"
-    unplugged = bridged and not paused and network not in seen.networks
+    unplugged = bridged and seen.word == "running" and network not in seen.networks
     words += ["is paused"] * paused + [f"is not in network {network}"] * unplugged
     return Drift(tuple(words), update or None, anew, paused, unplugged)
 

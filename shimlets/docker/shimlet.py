@@ -111,7 +111,7 @@ class DockerShimlet:
         for one in self._generation(name, digest):
             wanted = naming.container_name(self._owner, name, digest, index=one.placement.index, fate=fate)
             if one.name != wanted:
-                self._containers.rename(one.id, wanted)
+                self._containers.rename(one.id, wanted, end=fate is Fate.FAILED)
 
     def remove(self, name: ServiceName, digest: Digest) -> None:
         """Begin to stop what runs of it, and remove all of it."""
@@ -155,9 +155,7 @@ class DockerShimlet:
         stopping = self._endings.known().stopping
         there = self._generation(service.name, service.digest)
         looked = (
-            (one.id, self._containers.inspected(one.id, words=False))
-            for one in there
-            if one.holds and one.placement.index in wanted
+            (one.id, self._containers.inspected(one.id, words=False)) for one in there if one.placement.index in wanted
         )
         details = {container: detail for container, detail in looked if detail is not None}
         return There(self._owner, there, details, stopping | self._endings.known().stopping)

@@ -16,7 +16,7 @@ from shimlets.docker import naming
 from shimlets.docker.container import Containers
 from shimlets.docker.engine import Engine
 from shimlets.docker.lock import Lock
-from shimlets.docker.observing import Found, drift
+from shimlets.docker.observing import HOLDING, Found, drift
 from shimlets.docker.pump import Pump
 
 _log = logging.getLogger("xmod.docker")
@@ -121,7 +121,9 @@ class Audit:
             return None
         one = self._left.pop()
         seen = self._containers.inspected(one.id, words=False)
-        return one.service.name if seen is not None and drift(one, seen, self._owner).words else None
+        if seen is None or seen.word not in HOLDING or not drift(one, seen, self._owner).words:
+            return None
+        return one.service.name
 
     def _keep_lock(self) -> None:
         """Somebody may have pruned the volume that is the lock."""

@@ -222,6 +222,11 @@ def test_a_long_run_ends_a_row_of_restarts(seen: Detail, row: int):
     assert streak(seen, NOW) == row
 
 
+def test_drift_of_what_is_kept_is_not_told():
+    seen = observed(ServiceName("web"), [one()], {"d0": ran("exited", memory=7)}, Ours(), now=NOW, owner="edge")
+    assert seen.generations[0].drift == ""
+
+
 def test_a_container_that_vanished_between_list_and_inspect_is_left_out():
     seen = observed(ServiceName("web"), [one(0), one(1)], {"d1": ran()}, Ours(), now=NOW, owner="edge")
     assert [r.placement.index for r in seen.generations[0].replicas] == [1]
@@ -234,7 +239,8 @@ POLICY = {"Name": "unless-stopped", "MaximumRetryCount": 0}
     ("workload", "seen", "wanted"),
     [
         ({}, ran(), Drift()),
-        ({}, ran("exited", nano_cpus=7), Drift()),
+        ({}, ran("exited", networks=frozenset()), Drift()),
+        ({"cpu": 1.0}, ran("exited", nano_cpus=5), Drift(("has cpu 5e-09 instead of 1",), {"NanoCpus": 10**9})),
         ({"cpu": 1.0, "memory": 2**30}, ran(nano_cpus=10**9, memory=2**30), Drift()),
         ({}, ran(memory=-1), Drift()),
         (

@@ -36,7 +36,7 @@ def right(word: str = "running", **fields: Any) -> Detail:
 def todo(
     *containers: Found, wanted: list[Placement], stopping: str = "", of: Service | None = None, **seen: Any
 ) -> list[Step]:
-    details = {c.id: right(c.word, **seen) for c in containers if c.holds}
+    details = {c.id: right(c.word, **seen) for c in containers}
     there = There("edge", containers, details, frozenset(filter(None, [stopping])))
     return steps(there, of or service(), wanted, lambda seal: seal != "other")
 
@@ -119,6 +119,10 @@ def test_nothing_is_done_to_what_is_being_stopped_until_it_stopped():
 )
 def test_drift_is_mended_in_place_if_it_can_be_and_else_anew(word: str, seen: dict[str, Any], does: list[Step]):
     assert todo(one(word=word), wanted=[P0], **seen) == does
+
+
+def test_what_was_stopped_because_it_drifted_is_not_started_as_it_was():
+    assert todo(one(word="exited"), wanted=[P0], memory=2**26) == [REMOVE, create(P0, "")]
 
 
 def test_a_name_that_somebody_changed_is_changed_back():

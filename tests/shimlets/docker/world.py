@@ -142,6 +142,11 @@ class DockerPlace:
         (one,) = [one for one in self.containers(name) if one["State"] == "running"]
         self.api.kill(one["Id"])
 
+    def kill_if_running(self, name: str) -> None:
+        for one in self.containers(name):
+            if one["State"] == "running":
+                self.api.kill(one["Id"])
+
     def stranger(self, service: Service, index: int) -> Callable[[], bool]:
         name = f"xmod-{self.owner}-{service.name}-{service.digest[:8]}-{index}"
         made = self.api.create_container(self.image, ["/bin/sleep", "600"], name=name)["Id"]

@@ -154,8 +154,7 @@ class Reconciler:
         shimlet = self._world.shimlets[wanted.shimlet]
         cached = None if run.restart_after is not None else self._world.cached(wanted.shimlet, look.name)
         look.observed = cached if cached is not None else self._world.observe(wanted.shimlet, look.name)
-        if look.observed.foreign and look.observed.generation(wanted.digest) is None:
-            raise Conflict(look.observed.foreign)
+        _check_foreign(look.observed, wanted)
         if run.retry:
             self._burnt.pop(look.name, None)
         target = self._target(look, run, shimlet)
@@ -252,6 +251,7 @@ class Reconciler:
 
     def _anew(self, look: Look, ctx: GoalContext, shimlet: str) -> GoalContext:
         look.observed = self._world.observe(shimlet, look.name)
+        _check_foreign(look.observed, ctx.target)
         return replace(ctx, observed=look.observed, now=self._clock.now())
 
     def _ensure(self, goalset: GoalSet, goal: Goal, ctx: GoalContext) -> Failed | None:
@@ -306,6 +306,11 @@ class Reconciler:
     def _stop(self, look: Look, shimlet: Shimlet, generation: Generation) -> None:
         shimlet.apply(generation.service, (), {})
         self._world.touch(generation.service.shimlet, look.name)
+
+
+def _check_foreign(observed: Observed, target: Service) -> None:
+    if observed.foreign and observed.generation(target.digest) is None:
+        raise Conflict(observed.foreign)
 
 
 def _asked_again(run: Run, observed: Observed) -> bool:

@@ -50,6 +50,7 @@ from agent.surface.socket_file import CannotListen
 logger = logging.getLogger("xmod.daemon")
 
 _STOP = 10.0  # seconds that looks under way have at a stop
+_NOT_YET = "it was not listed yet"
 _FIRST_PASS = 2.0  # seconds that worlds wait for the source's first word, so that all is not shown as doubtful at first
 _STUCK = 120.0  # seconds after which one look counts as stuck
 _PER_SERVICE = 0.25  # seconds of the resync interval for each service: many services are looked at less often
@@ -176,18 +177,18 @@ class Running:
 
     def start(self) -> None:
         """Open everything, then let the threads go. Raises StartError, CannotListen, and Conflict for a second agent."""
-        self._surface.start()
+        try:
+            worlds = {name: self._made(name, at_start=True) for name in sorted(self._known)}
+            self._surface.start()
+        except (StartError, CannotListen, Conflict):
+            self._close()
+            raise
         self._metrics.observe(self.view, self._queue.snapshot)
         self._board.listen(_told)
-        at_start = sorted(self._known)
         self._threads.start("source", self._scanner.run)
         self._scanner.passed.wait(_FIRST_PASS)
-        try:
-            for name in at_start:
-                self._open(name, at_start=True)
-        except (StartError, Conflict):
-            self.stop()
-            raise
+        for name, shimlet in worlds.items():
+            self._engage(name, shimlet)
         logger.info(
             "agent started",
             extra={
@@ -223,22 +224,25 @@ class Running:
         self._tasks.close(1.0)
         self._dial.close()
         self._surface.stop()
-        for shimlet in self._shimlets:
-            shimlet.close()
+        self._close()
         self._threads.join(1.0)
 
-    def _open(self, name: str, *, at_start: bool = False) -> None:
-        """Begin to use a world. At the start a bad setting or another agent's lock ends us; later it is shown."""
+    def _close(self) -> None:
+        for shimlet in self._shimlets:
+            shimlet.close()
+
+    def _made(self, name: str, *, at_start: bool = False) -> Shimlet | None:
+        """A world to use. At the start a bad setting or another agent's lock ends us; later it is shown."""
+        error = _NOT_YET
         shimlet: Shimlet | None = None
-        error = "it was not listed yet"
         try:
             shimlet = parts.shimlet_of(self._settings, self._registry, name)
             self._shimlets.append(shimlet)
             if at_start:
                 shimlet.acquire()
+        except Conflict:
+            raise
         except (Transient, Permanent) as refusal:
-            if isinstance(refusal, Conflict):
-                raise
             error = str(refusal)
         except StartError as refusal:
             if at_start:
@@ -246,6 +250,10 @@ class Running:
             error = str(refusal)
             logger.error("cannot use a shimlet", extra={"shimlet": name, "error": error})
         self._world.add(name, shimlet, error)
+        return shimlet
+
+    def _engage(self, name: str, shimlet: Shimlet | None) -> None:
+        """Keep a world in sight, and work on its names."""
         self._controller.uses(name)
         for number in range(self._settings.agent.workers):
             self._threads.start(f"worker-{name}-{number}", Worker(name, self._desk).run)
@@ -262,7 +270,7 @@ class Running:
         named = {w.service.shimlet for w in desired.wanted.values()} - self._known
         self._known |= named
         for name in sorted(named):
-            self._open(name)
+            self._engage(name, self._made(name))
         self._controller.take(desired)
 
     def _news(self, shimlet: str, seen: Observed) -> None:
@@ -420,7 +428,9 @@ def _told(before: Status | None, after: Status | None) -> None:
         return
     known = (before.phase, before.converged.reason) if before is not None else None
     if known != (after.phase, after.converged.reason):
-        level = logging.INFO if after.phase in (Phase.READY, Phase.PROGRESSING, Phase.REMOVING) else logging.WARNING
+        well = after.phase in (Phase.READY, Phase.PROGRESSING, Phase.REMOVING)
+        first = before is None and after.phase is Phase.KEPT  # until the worlds are seen, as at every start
+        level = logging.DEBUG if first else logging.INFO if well else logging.WARNING
         logger.log(
             level,
             "service is %s",

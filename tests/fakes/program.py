@@ -57,12 +57,15 @@ class Program:
             self.process = subprocess.Popen(
                 words, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=self._environment
             )
-        eventually(lambda: self._up() and self.status()["source"]["read_at"], "the agent has read its folder")
+        eventually(self._up, "the agent has read its folder")
 
     def _up(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, f"the agent ended: {self.output.read_text()}"
-        return (self.root / "s").exists()
+        asked = subprocess.run(
+            [PROGRAM, "status", "-o", "json"], capture_output=True, env=self._environment, check=False
+        )
+        return asked.returncode == 0 and bool(json.loads(asked.stdout)["source"]["read_at"])
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send the agent a signal and wait for its end; its exit code."""

@@ -152,7 +152,7 @@ class Lock:
                 raise
             self._remove(number)
 
-    def _check(self, number: int, text: str, me: str = "") -> None:
+    def _check(self, number: int, text: str, me: str | None = None) -> None:
         if text == me:
             return
         holder = Holder.read(text)

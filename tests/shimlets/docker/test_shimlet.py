@@ -282,10 +282,8 @@ def test_a_lost_container_comes_back_from_the_image_of_its_siblings_though_the_t
         newer = place.of("b", place.workload(SLEEP, image=tag))
         place.up(shimlet, newer, [Placement(0)])
         assert place.containers("b")[0]["ImageID"] == second
-        for one in (service, newer):
-            shimlet.remove(one.name, one.digest)
-        until(lambda: not place.containers(), "all is gone")
     finally:
+        place.remove_containers()
         for image in (tag, first):
             with contextlib.suppress(Exception):
                 place.api.remove_image(image, force=True)

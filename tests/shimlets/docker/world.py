@@ -98,6 +98,7 @@ class DockerPlace:
         self.options: dict[str, Any] = {"host": host}
         self.api = docker.APIClient(base_url=host, timeout=20)
         self.shimlets: list[DockerShimlet] = []
+        self.archives: set[str] = set()  # tags of archives that a test loaded
 
     def shimlet(self, owner: str | None = None) -> DockerShimlet:
         made = DockerShimlet(owner or self.owner, self.options, self.state_dir)
@@ -188,12 +189,15 @@ class DockerPlace:
         (replica,) = generation.replicas
         return replica
 
-    def clean(self) -> None:
-        for shimlet in self.shimlets:
-            shimlet.close()
+    def remove_containers(self) -> None:
         for one in self.api.containers(all=True, filters={"name": [f"xmod-{self.owner}-"]}):
             with contextlib.suppress(docker.errors.APIError):
                 self.api.remove_container(one["Id"], force=True, v=True)
+
+    def clean(self) -> None:
+        for shimlet in self.shimlets:
+            shimlet.close()
+        self.remove_containers()
         for owner in (self.owner, f"{self.owner}-other"):
             for net in self.api.networks(filters={"label": [f"xmod.dev/instance={owner}"]}):
                 with contextlib.suppress(docker.errors.APIError):

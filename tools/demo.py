@@ -124,18 +124,24 @@ def run(place: Place) -> int:
     words = command(place, port)
     print("starting:", shlex.join(shown(words)), flush=True)
     ended = threading.Event()
-    with subprocess.Popen(words, stdin=subprocess.DEVNULL) as agent:
+    # In a group of its own, so that a terminal's Ctrl-C reaches it once, through us.
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, process_group=0) as agent:
         place.pid.write_text(f"{agent.pid}\n")
-        # A terminal's Ctrl-C reaches the agent by itself; what is sent to us alone is handed on.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda number, _: agent.send_signal(number))
+
+        def end(*_: object) -> None:
+            if not ended.is_set():
+                ended.set()
+                agent.terminate()
+
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, end)
         announcer = threading.Thread(target=announce, args=(place, port, ended), daemon=True)
         announcer.start()
         code = agent.wait()
         ended.set()
     place.pid.unlink(missing_ok=True)
     print(farewell(place), flush=True)
-    return code
+    return code if code >= 0 else 128 - code
 
 
 def shown(words: list[str]) -> list[str]:
@@ -148,18 +154,17 @@ def shown(words: list[str]) -> list[str]:
 
 
 def announce(place: Place, port: int, ended: threading.Event) -> None:
-    """Wait until the example serves, ask it something, and say how to go on."""
-    deadline = time.monotonic() + 120
+    """Wait until the example serves, ask it something, and say how to go on; or say why it does not serve."""
     told = ""
     while not ended.wait(0.3):
         service = status(port).get(SERVICE, {})
         if service.get("endpoints") and service["serving"]["holds"]:
             print(welcome(place, port, service["endpoints"][0]), flush=True)
             return
-        reason = service.get("converged", {}).get("message", "")
-        if time.monotonic() > deadline and reason != told:
-            told = reason
-            print(f"\n{SERVICE} does not serve yet: {reason or 'not seen in the folder'}\n", flush=True)
+        trouble = service["converged"]["message"] if service.get("phase") in ("Failed", "Degraded") else ""
+        if trouble and not told:
+            told = trouble
+            print(f"\n{SERVICE} does not serve: {trouble}\n", flush=True)
 
 
 def status(port: int) -> dict[str, Any]:

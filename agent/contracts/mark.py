@@ -52,15 +52,20 @@ def _plain(value: object) -> object:
         return value
     if dataclasses.is_dataclass(value):
         return {
-            field.name: _plain(getattr(value, field.name))
-            for field in dataclasses.fields(value)
-            if field.default is dataclasses.MISSING or getattr(value, field.name) != field.default
+            name: _plain(getattr(value, name))
+            for name, default in _fields(typing.cast("Hashable", type(value)))
+            if default is dataclasses.MISSING or getattr(value, name) != default
         }
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
     return value
+
+
+@functools.cache
+def _fields(cls: Hashable) -> tuple[tuple[str, Any], ...]:
+    return tuple((field.name, field.default) for field in dataclasses.fields(typing.cast("type[Any]", cls)))
 
 
 def seal(secrets: Mapping[str, str]) -> str:

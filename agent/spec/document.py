@@ -158,6 +158,10 @@ class Rollout(Part):
     )
 
 
+_NO_RESOURCES = Resources()
+_RECREATE = Rollout()  # frozen, and shared: a default that pydantic copies costs more than its check
+
+
 class Spec(Part):
     """The body: what to run. Give an engine with a model, or a container."""
 
@@ -173,7 +177,9 @@ class Spec(Part):
     )
     container: Container | None = Field(default=None, description="any image or program")
     replica_count: Count = Field(default=1, ge=1, le=64, description="replicas, each with a port of its own")
-    resource_requirements: Resources = Field(default=Resources(), description="what each replica may use")
+    resource_requirements: Resources = Field(
+        default_factory=lambda: _NO_RESOURCES, description="what each replica may use"
+    )
     env: tuple[EnvVar, ...] = Field(
         default=(), max_length=_MOST_ENTRIES, description="environment variables; placeholders are filled in in values"
     )
@@ -182,7 +188,7 @@ class Spec(Part):
         default="127.0.0.1",
         description="address of the port; other than loopback: policy.bindAddresses",
     )
-    rollout: Rollout = Field(default=Rollout(), description="how a change replaces what runs")
+    rollout: Rollout = Field(default_factory=lambda: _RECREATE, description="how a change replaces what runs")
     shimlet_name: Word | None = Field(default=None, description="where it runs, such as docker or process")
     goal_set_name: Word | None = Field(default=None, description="its goals; default: as its engine says")
     priority: Count = Field(
@@ -194,9 +200,11 @@ class Metadata(Part):
     """Who the service is."""
 
     name: Name = Field(description="the service's name and key: a DNS label")
-    labels: dict[str, str] = Field(default={}, max_length=_MOST_ENTRIES, description="for people and selectors")
+    labels: dict[str, str] = Field(
+        default_factory=dict, max_length=_MOST_ENTRIES, description="for people and selectors"
+    )
     annotations: dict[str, str] = Field(
-        default={}, max_length=_MOST_ENTRIES, description="notes, and words to the agent: xmod.dev/…"
+        default_factory=dict, max_length=_MOST_ENTRIES, description="notes, and words to the agent: xmod.dev/…"
     )
 
 

@@ -46,12 +46,12 @@ class Engine(Part):
     """One row: how an engine is run and asked."""
 
     image: ImageName
-    image_for: dict[str, ImageName] = Field(default={})
+    image_for: dict[str, ImageName] = Field(default_factory=dict)
     program: Text
     port: Port
     args: tuple[Argument, ...] = ()
-    refused: dict[str, str] = Field(default={})
-    env: dict[EnvKey, str] = Field(default={})
+    refused: dict[str, str] = Field(default_factory=dict)
+    env: dict[EnvKey, str] = Field(default_factory=dict)
     health: Health = Health()
     loading: tuple[Count, ...] = (503,)
     smoke: str = ""
@@ -110,7 +110,9 @@ class Engines:
             try:
                 rows[name] = Engine.model_validate(row)
             except ValidationError as error:
-                mistakes += [f"engines.{name}.{field(fault.path)}: {fault.message}" for fault in faults(error, Engine)]
+                for fault in faults(error, Engine):
+                    place = ".".join(part for part in ("engines", name, field(fault.path)) if part)
+                    mistakes.append(f"{place}: {fault.message}")
         if mistakes:
             raise ValueError("\n".join(mistakes))
         return cls(rows, str(table["default"]))

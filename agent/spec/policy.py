@@ -127,14 +127,19 @@ class Policy:
         """Where a model is, and why it may not be read. A relative path is looked for below each root."""
         own, listed = f"{self.beside}/models", self.rules.model_roots
         roots = (own, *_USUAL_MODEL_ROOTS) if listed is None else listed
+        if not roots:
+            return path, _denied("modelRoots", f"{path}: no folder of models is listed", "[/path/of/models]")
         places = [path] if path.startswith("/") else [os.path.normpath(f"{root}/{path}") for root in roots]
-        place = next((place for place in places if os.path.exists(place)), places[0] if places else path)  # noqa: PTH110
-        if any(_own(place, own) if root == own else _inside(place, root) for root in roots):
+        place = next((place for place in places if os.path.exists(place)), places[0])  # noqa: PTH110
+        real = os.path.realpath(place)
+        if any(_own(real, own) if root == own else _below(real, os.path.realpath(root)) for root in roots):
             return place, ""
         return place, _denied("modelRoots", _outside(place, roots), f"[{os.path.dirname(place)}]")  # noqa: PTH120  # a text
 
     def address(self, address: str) -> str:
         """Whether a port may be published on an address."""
+        if address == "127.0.0.1":  # nearly always
+            return ""
         wanted = ipaddress.ip_address(address)
         networks = (ipaddress.ip_network(network) for network in self.rules.bind_addresses)
         if wanted.is_loopback or any(_within(wanted, network) for network in networks):
@@ -206,7 +211,7 @@ class Policy:
             return any(_inside(place, entry) or _matches(place, entry) for entry in self.rules.programs)
         if self.as_root:
             return False
-        return _own(place, f"{self.beside}/bin") or os.path.dirname(place) in self.search  # noqa: PTH120  # a text
+        return _own(os.path.realpath(place), f"{self.beside}/bin") or os.path.dirname(place) in self.search  # noqa: PTH120  # a text
 
     def _program_denied(self, name: str) -> str:
         if self.rules.programs:
@@ -243,13 +248,16 @@ def _outside(path: str, roots: Sequence[str]) -> str:
 
 def _inside(path: str, root: str) -> bool:
     """Links are followed on both sides: a root is the operator's, a path may come through a link in a repository."""
-    real, base = os.path.realpath(path), os.path.realpath(root)
-    return real == base or real.startswith(base.rstrip("/") + "/")
+    return _below(os.path.realpath(path), os.path.realpath(root))
 
 
-def _own(path: str, root: str) -> bool:
-    """As _inside, of a folder beside the specs: it may itself be from the repository, so it must not be a link."""
-    return os.path.realpath(root) == root and _inside(path, root)
+def _below(real: str, root: str) -> bool:
+    return real == root or real.startswith(root.rstrip("/") + "/")
+
+
+def _own(real: str, root: str) -> bool:
+    """Whether it is below a folder beside the specs, which may be from the repository, so that it must not be a link."""
+    return _below(real, root) and os.path.realpath(root) == root
 
 
 def _matches(path: str, glob: str) -> bool:

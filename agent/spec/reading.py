@@ -238,12 +238,13 @@ class _Builder:
 
     def _mapping(self) -> dict[str, Any]:
         items: dict[str, Any] = {}
-        lines: dict[str, int] = {}
+        firsts: dict[str, Any] = {}
         while type(event := self._next()) is not MappingEndEvent:
             key = self._key(event)
             if key in items:
-                self._complain(event, f"the key {key!r} is already on line {lines[key] + 1}; one of them must go")
-            lines[key] = event.start_mark.line
+                line = firsts[key].start_mark.line + 1
+                self._complain(event, f"the key {key!r} is already on line {line}; one of them must go")
+            firsts[key] = event
             items[key] = self._value(self._next())
         return items
 

@@ -44,8 +44,10 @@ def test_an_empty_file_is_invalid_because_git_truncates_before_it_writes(text: s
         ),
         (
             "a: 'open\nb: c\n",
-            "3:1: this is not YAML: the file ends in the middle of this; a closing quote is missing"
-            " (while scanning a quoted scalar, begun on line 1)",
+            (
+                "3:1: this is not YAML: the file ends in the middle of this; a closing quote is missing"
+                " (while scanning a quoted scalar, begun on line 1)"
+            ),
         ),
         (
             "a: 1\n b: 2\n",

@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 
 from agent.contracts import ServiceName
 
-OVER_BUDGET = "OverBudget"
+OVER_BUDGET, SOURCE_EMPTY, SOURCE_REPLACED = "OverBudget", "SourceEmpty", "SourceReplaced"
+STAYING = (OVER_BUDGET, SOURCE_EMPTY, SOURCE_REPLACED)  # once held for one of these, only a file or an operator ends it
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +102,8 @@ def judge(
             going.add(name)
         elif soft is not None:
             stopped[name] = soft
-        elif name in before and before[name].reason == OVER_BUDGET:
-            stopped[name] = OVER_BUDGET, before[name].message
+        elif name in before and before[name].reason in STAYING:
+            stopped[name] = before[name].reason, before[name].message
         else:
             batch.append(name)
     left = max(0, budget.left(now))
@@ -137,7 +138,7 @@ def _doubt(candidate: Candidate, evidence: Evidence) -> tuple[str, str] | None:
     """What an operator's approval overrides."""
     hint = "approve with: xmod-agent approve-prune"
     if evidence.empty and not evidence.alive:
-        return "SourceEmpty", f"the source was empty when it was first read; {hint}"
+        return SOURCE_EMPTY, f"the source was empty when it was first read; {hint}"
     if evidence.replaced and candidate.name not in evidence.seen:
-        return "SourceReplaced", f"the folder is another one than before, and never held it; {hint}"
+        return SOURCE_REPLACED, f"the folder is another one than before, and never held it; {hint}"
     return None

@@ -207,7 +207,7 @@ def test_a_host_port_in_use_by_a_stranger_holds_only_the_new_one_back(
         stranger.bind(("127.0.0.1", 0))
         stranger.listen()
         port = stranger.getsockname()[1]
-        agent._config.write_text(f'{{"policy": {{"portRange": "{port}-{port}"}}}}')
+        (agent.root / "config.yaml").write_text(f'{{"policy": {{"portRange": "{port}-{port}"}}}}')
         write(agent, "web.yaml", spec("web", image, words="old"))
         agent.start()
         endpoint = agent.serving("web")
@@ -235,7 +235,7 @@ def test_a_second_agent_of_the_instance_refuses_and_another_instance_sees_nothin
     with program("docker") as stranger:
         stranger.start()
         assert stranger.status()["services"] == []
-        assert "nothing" in stranger.says("plan", str(stranger.specs), "--config", str(stranger._config))
+        stranger.says("plan", str(stranger.specs), *stranger.options, code=0)
     assert containers(engine, agent) == before
 
 

@@ -229,9 +229,8 @@ class Controller:
         if desired is None:
             return gate.Judgement()
         names = {candidate.name for candidate in found}
-        unseen = (
-            {n for n, intent in self._intents.items() if inputs.sights[plan.lane(intent)].error} if found else set()
-        )
+        lost = {name for name, sight in inputs.sights.items() if sight.error}
+        unseen = {name for name, intent in self._intents.items() if plan.lane(intent) in lost} if lost else set()
         judgement = gate.judge(
             found,
             gate.Evidence(

@@ -99,7 +99,7 @@ def intents(inputs: Inputs, judgement: Judgement) -> dict[ServiceName, Intent]:
         plan[name] = _wanted(wanted, places.get(name, ()), inputs)
     for name, found in places.items():
         if name not in plan:
-            plan[name] = _unwanted(name, found, desired, judgement, inputs.sights[found[0][0]].error)
+            plan[name] = _unwanted(name, found, desired, judgement, inputs)
     for name, doubt in desired.doubts.items():
         if doubt.last is not None:
             plan[name] = _noted(_wanted(doubt.last, places.get(name, ()), inputs), doubt)
@@ -139,10 +139,15 @@ def _noted(intent: Intent, doubt: Doubt) -> Intent:
 
 
 def _unwanted(
-    name: ServiceName, found: Sequence[tuple[str, Observed]], desired: DesiredState, judgement: Judgement, error: str
+    name: ServiceName,
+    found: Sequence[tuple[str, Observed]],
+    desired: DesiredState,
+    judgement: Judgement,
+    inputs: Inputs,
 ) -> Intent:
     """A name that no file holds for sure: it goes, is held, or runs on as it was applied."""
     shimlet, observed = found[0]
+    error, asked = inputs.sights[shimlet].error, inputs.words.restarts.get(name)
     if name in judgement.allowed:
         return Remove(shimlet)
     held = judgement.held.get(name)
@@ -154,7 +159,7 @@ def _unwanted(
         return Keep(shimlet, "WorldUnseen", error or "it is not seen now")
     if error or marked is None or marked.fate is Fate.FAILED:
         return Keep(shimlet, doubt.reason, doubt.message)
-    return Run(marked.service, doubt.reason, doubt.message)
+    return Run(marked.service, doubt.reason, doubt.message, restart_after=asked, retry=asked is not None)
 
 
 def _in_turn(
@@ -179,7 +184,7 @@ def _in_turn(
             note = "ResolvesDifferently"
             if name in inputs.words.rollouts:
                 note, message = "RolloutWaits", f"after {busy}, which is not through yet"
-            plan[name] = Run(applied.service, note, message, intent.restart_after)
+            plan[name] = replace(intent, service=applied.service, note=note, message=message)
     return plan
 
 

@@ -7,6 +7,7 @@ the world.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Protocol
 
 from agent.clock import Clock
@@ -80,6 +81,14 @@ class Host:
         self.dial.forget(name)
 
 
+@dataclass(frozen=True, slots=True)
+class _Burn:
+    """A failure that the world may hold no record of."""
+
+    why: str
+    at: datetime
+
+
 @dataclass(slots=True)
 class Look:
     """One look as it goes: filled in along the way, so that a look that ends in an error still tells how far it came."""
@@ -116,7 +125,7 @@ class Reconciler:
         self._tasks = tasks
         self._facts = facts
         self._clock = clock
-        self._burnt: dict[ServiceName, dict[Digest, str]] = {}
+        self._burnt: dict[ServiceName, dict[Digest, _Burn]] = {}
         self._turn: dict[ServiceName, tuple[str, float]] = {}  # the goal whose turn it is, and since when
 
     def look(self, look: Look) -> Verdict:
@@ -153,6 +162,8 @@ class Reconciler:
         wanted = run.service
         shimlet = self._world.shimlets[wanted.shimlet]
         cached = None if run.restart_after is not None else self._world.cached(wanted.shimlet, look.name)
+        if cached is not None and cached.foreign:
+            cached = None  # no list tells when that is gone
         look.observed = cached if cached is not None else self._world.observe(wanted.shimlet, look.name)
         _check_foreign(look.observed, wanted)
         if run.retry:
@@ -177,8 +188,10 @@ class Reconciler:
 
     def _target(self, look: Look, run: Run, shimlet: Shimlet) -> rollout.Target:
         observed = look.observed or Observed(look.name)
-        burnt = rollout.burnt_reason(run.service, observed, self._burnt.get(look.name, {}))
-        if burnt and (run.retry or _asked_again(run, observed)):
+        memory = self._burnt.get(look.name, {})
+        burnt = rollout.burnt_reason(run.service, observed, {digest: burn.why for digest, burn in memory.items()})
+        if burnt and (run.retry or _asked_again(run, observed, memory.get(run.service.digest), self._clock.now())):
+            memory.pop(run.service.digest, None)
             burnt = ""
         ledger, router, _ = self.facets(shimlet)
         room: Room | None = ledger.room(run.service) if ledger is not None else None
@@ -289,7 +302,7 @@ class Reconciler:
 
     def _burn(self, look: Look, target: Service, shimlet: Shimlet, why: str) -> None:
         """Record that a digest failed, and stop what runs of it."""
-        self._burnt.setdefault(look.name, {})[target.digest] = why
+        self._burnt.setdefault(look.name, {})[target.digest] = _Burn(why, self._clock.now())
         look.burnt = why
         generation = (look.observed or Observed(look.name)).generation(target.digest)
         if generation is not None:
@@ -313,11 +326,15 @@ def _check_foreign(observed: Observed, target: Service) -> None:
         raise Conflict(observed.foreign)
 
 
-def _asked_again(run: Run, observed: Observed) -> bool:
-    """The spec's restartedAt is younger than the failure."""
-    failed = [r for g in observed.generations if g.fate is Fate.FAILED for r in g.replicas]
+def _asked_again(run: Run, observed: Observed, burn: _Burn | None, now: datetime) -> bool:
+    """The spec's restartedAt is younger than the failure, and not a moment to come."""
     after = run.restart_after
-    return bool(failed) and after is not None and all(r.started_at is not None and r.started_at < after for r in failed)
+    if after is None or after > now:
+        return False
+    failed = [r for g in observed.generations if g.fate is Fate.FAILED for r in g.replicas]
+    if not failed:
+        return burn is not None and burn.at < after
+    return all(r.started_at is not None and r.started_at < after for r in failed)
 
 
 def _verdict(answer: Verdict | bool) -> Verdict:  # noqa: FBT001 - it is the value that is judged

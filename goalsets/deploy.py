@@ -89,6 +89,7 @@ class Placed:
         if room.more:
             ctx.ledger.claim(ctx.target)
         elif room.swap:
+            ctx.secrets.read(ctx.target.workload)  # Transient: nothing makes way for what could not start
             for generation in reversed(ctx.others):  # youngest first: the one that served goes last
                 if generation.live:
                     _shrink(ctx, generation)
@@ -108,11 +109,12 @@ class Restarted:
         """Stop what is older; `created` starts it again."""
         if ctx.generation is not None and self._stale(ctx):
             fresh = [r.placement for r in ctx.generation.live if r not in self._stale(ctx)]
-            ctx.shimlet.apply(ctx.generation.service, fresh, ctx.secrets.read(ctx.target.workload) if fresh else {})
+            secrets = ctx.secrets.read(ctx.target.workload)  # also when none is needed now: else it could not start again
+            ctx.shimlet.apply(ctx.generation.service, fresh, secrets)
 
     def _stale(self, ctx: GoalContext) -> list[Replica]:
         after = ctx.restart_after
-        if after is None or ctx.generation is None:
+        if after is None or after > ctx.now or ctx.generation is None:  # a moment to come is waited for
             return []
         return [r for r in ctx.generation.replicas if r.holds and r.started_at is not None and r.started_at < after]
 
@@ -135,6 +137,8 @@ class Created:
             return Pending("Creating", "a secret has another value now")
         served = generation.fate is Fate.SERVED
         there = {r.placement for r in generation.replicas if r.live or (r.state is State.EXITED and not served)}
+        if generation.fate is Fate.FAILED:  # somebody asked for another try of what is left of the last one
+            there = set()
         if set(placements) == there and len(generation.replicas) <= ctx.target.replicas:
             return Achieved()
         if any(r.state is State.STOPPING for r in generation.replicas):

@@ -9,17 +9,24 @@ from typing import Any
 
 from agent.surface.operations import AgentView
 
+_AS_THEY_ARE = frozenset({str, int, float, bool, type(None)})
+
 
 def plain(value: Any) -> Any:
     """Turn dataclasses, times, paths and tuples into what JSON has."""
+    kind = type(value)
+    if kind in _AS_THEY_ARE:
+        return value
+    if kind is tuple or kind is list:
+        return [plain(item) for item in value]
     if dataclasses.is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list | set | frozenset):
-        return [plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return [plain(item) for item in sorted(value)]
     return str(value) if isinstance(value, str | PurePath) else value
 
 

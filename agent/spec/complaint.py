@@ -40,10 +40,10 @@ def field(path: Path) -> str:
     return text
 
 
-def closest(word: str, known: Sequence[str]) -> str:
+def closest(word: str, known: Sequence[str], cutoff: float = 0.7) -> str:
     """The known word that was probably meant, "" if none is near."""
     lower = {name.lower(): name for name in known}
-    found = difflib.get_close_matches(word.lower().replace("_", ""), lower, n=1, cutoff=0.7)
+    found = difflib.get_close_matches(word.lower().replace("_", ""), lower, n=1, cutoff=cutoff)
     return lower[found[0]] if found else ""
 
 

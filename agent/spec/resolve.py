@@ -26,6 +26,7 @@ from agent.spec.rules import contradictions, model_path, restarted_at
 from agent.spec.workload import Found, Words, program_name, workload
 
 _GROUP = "xmod.dev/"
+_NEARLY = 0.85  # Kubernetes' "Deployment" is 0.7 of a DeploySpec
 _MOST_PROBLEMS = 100  # of one file; each costs a search and a position
 _ENOUGH = _MOST_PROBLEMS + 1
 
@@ -204,7 +205,7 @@ def _problems(content: bytes, wrong: Sequence[tuple[Document, Fault]]) -> tuple[
 def _envelope(data: dict[str, Any]) -> list[Fault] | None:
     """None: a DeploySpec. No faults: a document of another kind, left alone.
 
-    A document is another kind only if neither word is ours: a typing error in one of them must not remove a service.
+    A document is another kind only if neither word is nearly ours: a typing error must not remove a service.
     """
     missing = [key for key in ("apiVersion", "kind") if not isinstance(data.get(key), str)]
     if missing:
@@ -216,14 +217,15 @@ def _envelope(data: dict[str, Any]) -> list[Fault] | None:
             for key in missing
         ]
     version, kind = data["apiVersion"], data["kind"]
-    if version == API_VERSION and kind == KIND:
+    if (version, kind) == (API_VERSION, KIND):
         return None
-    if kind == KIND or closest(kind, [KIND]):
-        ours = [] if version == API_VERSION else [Fault(("apiVersion",), f'must be "{API_VERSION}", not "{version}"')]
-        return ours + ([] if kind == KIND else [Fault(("kind",), f'must be "{KIND}", not "{kind}"')])
-    if version.startswith(_GROUP):
-        return [Fault(("kind",), f'must be "{KIND}", not "{kind}"')]
-    return []
+    ours = version.startswith(_GROUP) or any(
+        closest(word, [wanted], _NEARLY) for word, wanted in ((version, API_VERSION), (kind, KIND))
+    )
+    if not ours:
+        return []
+    words = (("apiVersion", version, API_VERSION), ("kind", kind, KIND))
+    return [Fault((key,), f'must be "{wanted}", not "{word}"') for key, word, wanted in words if word != wanted]
 
 
 def _no_such(key: str, word: str, known: Iterable[str]) -> Fault:

@@ -26,11 +26,17 @@ BODY = "spec:\n  container:\n    image: mini\n    port: 80\n"
         ("apiVersion: xmod.dv/v1\nkind: DeploySpec\n", '1:13: apiVersion: must be "xmod.dev/v1", not "xmod.dv/v1"'),
         ("apiVersion: xmod.dev/v1\nkind: Deployspec\n", '2:7: kind: must be "DeploySpec", not "Deployspec"'),
         ("apiVersion: v1\nkind: DeploySpecs\n", '1:13: apiVersion: must be "xmod.dev/v1", not "v1"'),
+        ("apiVersion: xmod.dv/v1\nkind: Other\n", '1:13: apiVersion: must be "xmod.dev/v1", not "xmod.dv/v1"'),
         ("apiVersion: xmod.dev/v1\nkind: Service\n", '2:7: kind: must be "DeploySpec", not "Service"'),
     ],
 )
 def test_a_typing_error_in_the_envelope_never_makes_it_another_kind_of_document(text: str, expected: str):
     assert expected in problems(text)
+
+
+@pytest.mark.parametrize(("version", "kind"), [("apps/v1", "Deployment"), ("v1", "Service"), ("dev/v1", "DaemonSet")])
+def test_kubernetes_own_kinds_are_not_taken_for_typing_errors(version: str, kind: str):
+    assert problems(f"apiVersion: {version}\nkind: {kind}\nspec: {{}}\n") == []
 
 
 def test_documents_of_other_kinds_are_left_alone():

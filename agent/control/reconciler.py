@@ -89,6 +89,16 @@ class _Burn:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Facets:
+    """A shimlet's abilities: its own, else this host's if it is local, else None."""
+
+    images: Images | None
+    ledger: Ledger | None
+    router: Router | None
+    dial: Dial | None
+
+
 @dataclass(slots=True)
 class Look:
     """One look as it goes: filled in along the way, so that a look that ends in an error still tells how far it came."""
@@ -125,6 +135,7 @@ class Reconciler:
         self._tasks = tasks
         self._facts = facts
         self._clock = clock
+        self._facets: dict[str, Facets] = {}
         self._burnt: dict[ServiceName, dict[Digest, _Burn]] = {}
         self._turn: dict[ServiceName, tuple[str, float]] = {}  # the goal whose turn it is, and since when
 
@@ -145,14 +156,19 @@ class Reconciler:
         self._turn.pop(name, None)
         self._host.forget(name)
 
-    def facets(self, shimlet: Shimlet) -> tuple[Ledger | None, Router | None, Dial | None]:
-        """Ledger, router and dial for a shimlet: its own, else this host's if it is local, else None."""
-        host = self._host if shimlet.local else None
-        return (
-            shimlet if isinstance(shimlet, Ledger) else host.ledger if host is not None else None,
-            shimlet if isinstance(shimlet, Router) else host.router if host is not None else None,
-            shimlet if isinstance(shimlet, Dial) else host.dial if host is not None else None,
-        )
+    def facets(self, shimlet: Shimlet) -> "Facets":
+        """What goals on this shimlet are handed; found out once, since asking for a Protocol is slow."""
+        known = self._facets.get(shimlet.name)
+        if known is None:
+            host = self._host if shimlet.local else None
+            known = Facets(
+                images=shimlet if isinstance(shimlet, Images) else None,
+                ledger=shimlet if isinstance(shimlet, Ledger) else host.ledger if host is not None else None,
+                router=shimlet if isinstance(shimlet, Router) else host.router if host is not None else None,
+                dial=shimlet if isinstance(shimlet, Dial) else host.dial if host is not None else None,
+            )
+            self._facets[shimlet.name] = known
+        return known
 
     def _seen(self, shimlet: str, name: ServiceName) -> Observed:
         cached = self._world.cached(shimlet, name)
@@ -193,9 +209,9 @@ class Reconciler:
         if burnt and (run.retry or _asked_again(run, observed, memory.get(run.service.digest), self._clock.now())):
             memory.pop(run.service.digest, None)
             burnt = ""
-        ledger, router, _ = self.facets(shimlet)
-        room: Room | None = ledger.room(run.service) if ledger is not None else None
-        route = router.routed(look.name) if router is not None else None
+        facets = self.facets(shimlet)
+        room: Room | None = facets.ledger.room(run.service) if facets.ledger is not None else None
+        route = facets.router.routed(look.name) if facets.router is not None else None
         return rollout.target(
             run.service, observed, burnt=burnt, route=route.digest if route is not None else None, room=room
         )
@@ -222,17 +238,17 @@ class Reconciler:
             raise Permanent(str(error), reason="UnknownGoalSet") from error
 
     def _context(self, look: Look, target: Service, shimlet: Shimlet) -> GoalContext:
-        ledger, router, dial = self.facets(shimlet)
+        facets = self.facets(shimlet)
         return GoalContext(
             target=target,
             observed=look.observed or Observed(look.name),
             shimlet=shimlet,
             tasks=self._tasks(look.name),
             now=self._clock.now(),
-            images=shimlet if isinstance(shimlet, Images) else None,
-            ledger=ledger,
-            router=router,
-            dial=dial,
+            images=facets.images,
+            ledger=facets.ledger,
+            router=facets.router,
+            dial=facets.dial,
             secrets=self._host.secrets,
         )
 

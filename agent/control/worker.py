@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agent.clock import Clock
-from agent.contracts import Achieved, Failed, GoalSet, Pending, Permanent, ServiceName, Transient, Verdict
+from agent.contracts import Achieved, Dial, Failed, GoalSet, Pending, Permanent, ServiceName, Transient, Verdict
 from agent.control import opinion
 from agent.control.board import Board
 from agent.control.facts import Facts
@@ -149,10 +149,12 @@ class Worker:
         desk, now = self._desk, self._desk.clock.now()
         before = desk.board.get(look.name)
         shimlet = desk.world.shimlets.get(lane(look.intent))
-        dial, route = None, None
+        dial: Dial | None = None
+        route = None
         if shimlet is not None:
-            _, router, dial = desk.reconciler.facets(shimlet)
-            routed = router.routed(look.name) if router is not None else None
+            facets = desk.reconciler.facets(shimlet)
+            dial = facets.dial
+            routed = facets.router.routed(look.name) if facets.router is not None else None
             route = routed.digest if routed is not None else None
         status = opinion.status(
             look,

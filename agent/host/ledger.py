@@ -6,6 +6,7 @@ yet; so no file can lie. Three rules that random histories taught: a kept replic
 service's own older generations still use is a swap, not room.
 """
 
+import itertools
 import socket
 import threading
 from collections import defaultdict
@@ -220,7 +221,8 @@ class HostLedger:
                 return None, f"port {service.port} is in use by another program"
             return service.port, ""
         earlier = [p.port for p in (books.there.get(index), books.before.get(index)) if p is not None]
-        for port in (*earlier, *self._ports):
+        free = (port for port in self._ports if port not in self._holders and port not in self._claimers)
+        for port in itertools.chain(earlier, free):
             if port is None or port in taken or self._owner(port, service.name) is not None:
                 continue
             if (not avoid and port in books.old) or self._port_free(service.bind, port):

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from agent.contracts import Transient
 from shimlets.process.environment import Carried, carried
@@ -71,6 +71,10 @@ class Sight:
         return stat if stat is not None and stat.who == who and stat.alive else None
 
 
+_Answer: TypeAlias = tuple[tuple[str, str], Carried | None]
+"""Where the environment lay when it was read, and the mark in it."""
+
+
 class Processes:
     """Looks; thread-safe."""
 
@@ -78,33 +82,36 @@ class Processes:
         self._owner = owner
         self._uid = uid
         self._lock = threading.Lock()
-        self._known: dict[Who, tuple[tuple[str, str], Carried | None]] = {}
+        self._known: dict[Who, _Answer] = {}
 
     def look(self) -> Sight:
         """See all processes. Transient if /proc cannot be read."""
         with self._lock:
             stats = dict(_stats())
-            known: dict[Who, tuple[tuple[str, str], Carried | None]] = {}
+            known: dict[Who, _Answer] = {}
             ours = []
             for stat in stats.values():
                 if not stat.alive:
                     continue
                 before = self._known.get(stat.who)
                 if before is None or before[0] != stat.place:
-                    before = (stat.place, self._read(stat))
+                    before = self._read(stat, before)
                 known[stat.who] = before
                 if before[1] is not None:
                     ours.append(Found(stat, before[1]))
             self._known = known
             return Sight(tuple(ours), stats)
 
-    def _read(self, stat: Stat) -> Carried | None:
+    def _read(self, stat: Stat, before: _Answer | None) -> _Answer:
         try:
-            mark = carried(_whole(f"/proc/{stat.who.pid}/environ"), owner=self._owner, uid=self._uid)
+            block = _whole(f"/proc/{stat.who.pid}/environ")
+            if not block and before is not None:
+                return before  # in the midst of an exec there is none
+            mark = carried(block, owner=self._owner, uid=self._uid)
             if mark is None or _namespace(stat.who.pid) != _namespace(os.getpid()):
-                return None
+                return stat.place, None
         except _GONE:
-            return None
+            return stat.place, None
         except OSError as error:
             raise Transient(f"{error.filename}: {error.strerror}: a process cannot be seen") from error
         except ValueError as error:
@@ -112,8 +119,8 @@ class Processes:
                 "a process carries a broken mark",
                 extra={"shimlet": "process", "pid": stat.who.pid, "error": str(error)},
             )
-            return None
-        return mark
+            return stat.place, None
+        return stat.place, mark
 
 
 def stat_of(pid: int) -> Stat | None:

@@ -86,7 +86,7 @@ class Seen:
 
 
 def joined(records: Mapping[Key, Kept], sight: Sight, boot: str) -> dict[Key, Seen]:
-    """Every replica of which there is a record or a process; what was removed and has ended is left out."""
+    """Every replica of which there is a record or a process."""
     carrying = {found.stat.who: found for found in sight.ours}
     by_key: dict[Key, list[Found]] = {}
     for found in sight.ours:
@@ -95,8 +95,7 @@ def joined(records: Mapping[Key, Kept], sight: Sight, boot: str) -> dict[Key, Se
         vouched = _vouched(kept, sight, carrying, boot)
         if vouched is not None:
             by_key.setdefault(key, []).append(vouched)
-    seen = {key: _seen(key, records.get(key), by_key.get(key, [])) for key in by_key.keys() | records.keys()}
-    return {key: s for key, s in seen.items() if s.wish is not Wish.REMOVE or s.processes}
+    return {key: _seen(key, records.get(key), by_key.get(key, [])) for key in by_key.keys() | records.keys()}
 
 
 def observed(name: ServiceName, seen: Mapping[Key, Seen], fate: Callable[[ServiceName, Digest], Fate]) -> Observed:

@@ -21,6 +21,7 @@ from agent.contracts import Digest, Fate, Placement, Service, ServiceName, Trans
 from shimlets.process.finding import Who
 
 _log = logging.getLogger("xmod.process")
+_LOST = (FileNotFoundError, NotADirectoryError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,7 @@ class Records:
         """What became of a generation."""
         try:
             return Fate(json.loads((self._folder(name, digest) / "fate.json").read_bytes())["fate"])
-        except FileNotFoundError:
+        except _LOST:
             return Fate.NEW
         except OSError as error:
             raise Transient(f"{error.filename}: {error.strerror}: cannot read the fate of {name}") from error
@@ -187,7 +188,7 @@ class Records:
             for service in services:
                 for generation in list(service.iterdir()) if service.is_dir() else ():
                     yield from (file for file in generation.iterdir() if _is_record(file.name))
-        except FileNotFoundError:
+        except _LOST:
             return
         except OSError as error:
             raise Transient(f"{error.filename}: {error.strerror}: cannot read the records") from error
@@ -200,7 +201,7 @@ class Records:
             if before is None or before[0] != version:
                 before = self._read[path] = (version, _kept(json.loads(path.read_bytes())))
             return before[1]
-        except FileNotFoundError:
+        except _LOST:
             self._read.pop(path, None)
             return None
         except OSError as error:

@@ -27,6 +27,7 @@ from agent.contracts import (
     Service,
     ServiceName,
     State,
+    Transient,
     encode,
     seal,
     unsealed_by,
@@ -280,11 +281,12 @@ class ProcessShimlet:
     def _ended(self, key: Key) -> None:
         """Nothing of a replica lives any more: settle it, and forget it if that was the wish."""
         with self._lock:
-            kept = self._records.all(key.name).get(key)
-            if kept is not None and kept.record.wish is Wish.REMOVE and key not in self._look(key.name):
-                self._records.delete(key)
-            else:
-                self._look(key.name)
+            try:
+                seen = self._look(key.name).get(key)
+                if seen is not None and seen.wish is Wish.REMOVE and not seen.processes:
+                    self._records.delete(key)
+            except Transient as error:  # it is still seen, and will be removed again
+                _log.warning("an end cannot be settled", extra={"service": key.name, "error": str(error)})
             self._bell.ring(key.name)
 
     # Watching.
@@ -303,11 +305,10 @@ class ProcessShimlet:
             logfile.bound(self._records.log(key), leader.stat.who.pid, self._options.log_bytes)
 
     def _take_up(self, seen: Mapping[Key, Seen]) -> None:
-        for key, kept in self._records.all().items():
-            if key not in seen:
-                self._records.delete(key)
-            elif seen[key].state is State.STOPPING and not self._ending.sees_to(key):
-                self._end(seen[key], kept.record.wish)
+        for key, one in seen.items():
+            begun = one.wish is Wish.REMOVE or one.state is State.STOPPING
+            if begun and not self._ending.sees_to(key):
+                self._end(one, one.wish)
 
 
 def _adopted(seen: Seen, leader: Found, boot: str) -> Kept:

@@ -1,9 +1,10 @@
 """Starts a program in a session of its own, with its mark in its environment.
 
 A shell sets XMOD_PID to its own pid and becomes the program: nothing else knows the pid before the program runs. The
-program's files are opened first, so that what cannot be recorded or logged is not started.
+program's log is opened first, so that what cannot be logged is not started; no other file of ours stays open in it.
 """
 
+import contextlib
 import errno
 import os
 import shutil
@@ -49,7 +50,10 @@ def start(argv: Sequence[str], environ: Mapping[str, str], log: Path) -> int:
             _SHELL,
             [_SHELL, "-c", _BECOME, *argv],
             dict(environ),
-            file_actions=[(os.POSIX_SPAWN_DUP2, fd, target) for fd, target in actions],
+            file_actions=[
+                *((os.POSIX_SPAWN_DUP2, fd, target) for fd, target in actions),
+                *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable()),
+            ],
             setsid=True,
             setsigmask=(),
             setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # Python ignores these, and ignoring is inherited
@@ -61,6 +65,16 @@ def start(argv: Sequence[str], environ: Mapping[str, str], log: Path) -> int:
     finally:
         for fd in {fd for fd, _ in actions}:
             os.close(fd)
+
+
+def _inheritable() -> list[int]:
+    """What would stay open in the program: descriptors that we were started with ourselves."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208  # names are what is asked for
+        with contextlib.suppress(OSError):  # closed by another thread, or the listing's own
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                found.append(int(name))
+    return found
 
 
 def _files(log: Path) -> list[tuple[int, int]]:

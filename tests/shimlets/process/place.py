@@ -39,10 +39,14 @@ PORTS = itertools.count(21000 + os.getpid() % 1000 * 10)
 
 def environ_of(pid: int) -> dict[str, str]:
     """A process's environment; empty if it is gone."""
-    try:
-        words = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
-        return {}
+    block = b""
+    with contextlib.suppress(OSError):
+        for _ in range(10):  # in the midst of an exec there is none
+            block = Path(f"/proc/{pid}/environ").read_bytes()
+            if block or not Path(f"/proc/{pid}/exe").readlink():
+                break
+            time.sleep(0.002)
+    words = block.decode(errors="replace").split("\0")
     return dict(word.split("=", 1) for word in words if "=" in word)
 
 
@@ -147,8 +151,12 @@ class ProcessPlace:
         return self.leader(service.name)
 
     def leader(self, name: str = "a") -> int:
-        """The pid of the one leader of a service."""
-        (pid,) = (pid for pid in pids_of(self.owner, name) if environ_of(pid).get("XMOD_PID") == str(pid))
+        """The pid of the one leader of a service, once it has become the program."""
+
+        def leaders() -> list[int]:
+            return [pid for pid in pids_of(self.owner, name) if environ_of(pid).get("XMOD_PID") == str(pid)]
+
+        (pid,) = self.until(leaders, f"{name} has a leader")
         return pid
 
     def state(self, shimlet: ProcessShimlet, name: str = "a") -> list[State]:

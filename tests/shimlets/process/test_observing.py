@@ -52,7 +52,7 @@ def test_a_wish_to_stop_is_only_about_the_run_that_it_was_said_of():
 def test_without_a_leader_the_record_tells_why():
     assert state(RECORD, []) is State.EXITED
     assert state(dataclasses.replace(RECORD, wish=Wish.STOP), []) is State.STOPPED
-    assert look(dataclasses.replace(RECORD, wish=Wish.REMOVE), []) == {}
+    assert state(dataclasses.replace(RECORD, wish=Wish.REMOVE), []) is State.STOPPED
 
 
 def test_what_was_recorded_and_never_started_is_kept_and_not_failed():

@@ -32,7 +32,7 @@ STYLES: Mapping[str, str] = {
     "conflict": "red",
 }
 _WIDE = 2000  # columns, where nobody looks
-_NARROW = 60  # columns, below which a table is a list
+NARROW = 60  # columns, below which a table is a list
 
 
 def console() -> Console:
@@ -60,7 +60,7 @@ def table(
 ) -> RenderableType:
     """A table without lines; the columns `give` wrap where there is no room. A list where it is narrow."""
     rows = [[clean(cell) or "-" for cell in row] for row in rows]
-    if width < _NARROW:
+    if width < NARROW:
         return _list(columns, rows)
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for index, column in enumerate(columns):

@@ -18,6 +18,7 @@ View = Mapping[str, Any]
 _COLUMNS = ("NAME", "PHASE", "GOAL", "REASON", "AGE", "ENDPOINT", "REVISION")
 _STEPS = {"achieved": ("✓", "green"), "pending": ("…", "cyan"), "failed": ("✗", "red"), "waiting": ("·", "dim")}
 _PERIOD = 1.0  # seconds
+_REASON = 32  # columns that a reason may ask for; a longer one wraps
 
 
 def add_to(app: typer.Typer) -> None:
@@ -117,13 +118,15 @@ def _row(service: View) -> tuple[str, ...]:
 
 
 def _fitting(rows: list[tuple[str, ...]], width: int) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Leave out what matters least where there is no room: revision, then endpoint."""
-    keep = 7 if width >= 110 else 6 if width >= 90 else 5
-    return (_COLUMNS[:keep], [row[:keep] for row in rows]) if width >= 60 else (_COLUMNS, rows)
+    """Leave out what matters least where there is no room for it: the revision, then the endpoint."""
+    widths = [max(len(column), *(len(row[at]) for row in rows)) + 2 for at, column in enumerate(_COLUMNS)]
+    widths[3] = min(widths[3], _REASON)
+    keep = next((keep for keep in (7, 6) if sum(widths[:keep]) <= width), 5)
+    return (_COLUMNS[:keep], [row[:keep] for row in rows]) if width >= show.NARROW else (_COLUMNS, rows)
 
 
 def _reason(service: View) -> str:
-    for truth in (service["serving"], service["converged"]):
+    for truth in (service["converged"], service["serving"]):  # the first also says what it waits for
         if not truth["holds"]:
             return f"{truth['reason']}: {truth['message']}" if truth["message"] else str(truth["reason"])
     return ""

@@ -30,7 +30,7 @@ def test_the_table_says_what_each_service_is_about(agent, xmod):
     assert qwen.split()[:4] == ["qwen", "Ready", "-", "-"]
     assert "http://127.0.0.1:18000" in qwen
     assert "0123456789" in qwen
-    assert "NotYet" in slow
+    assert "Loading: the model is loading" in slow
     assert "bad.yaml:3:5: spec.port: must be a number" in rest
     assert "removal of old is held (Budget): 3 of 4 services would go" in rest
 
@@ -90,6 +90,15 @@ def test_it_is_readable_at_any_width(width):
     for word in ("qwen", "Ready", "Progressing", "a-service-with-a-rather-long-name"):
         assert word in text, text
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+
+
+def test_what_matters_least_makes_way_first():
+    def header(width):
+        return drawn(FakeOperations().agent, width=width).splitlines()[0].split()
+
+    assert header(110)[-2:] == ["ENDPOINT", "REVISION"]
+    assert header(90)[-1] == "ENDPOINT"
+    assert header(70)[-1] == "AGE"
 
 
 def test_where_nobody_looks_a_table_is_as_wide_as_its_words(agent, xmod):

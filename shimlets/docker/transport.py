@@ -4,13 +4,14 @@ Imported when an engine is first spoken to: it is slow to import. The SDK's adap
 URL, so that each container's path would open connections of its own; one key for all is measured to be a third faster.
 """
 
+import socket
 from typing import Any
 
 import docker.auth
 import docker.errors
 import requests
 from docker import APIClient
-from docker.transport.unixconn import UnixHTTPAdapter
+from docker.transport.unixconn import UnixHTTPAdapter, UnixHTTPConnection, UnixHTTPConnectionPool
 from docker.types.daemon import CancellableStream
 
 POOL = 32  # connections kept: workers, watchers, followers of logs
@@ -19,9 +20,31 @@ SdkError = docker.errors.DockerException
 Response = requests.Response
 
 
+class _Connection(UnixHTTPConnection):
+    def connect(self) -> None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(self.timeout)
+        try:
+            sock.connect(self.unix_socket)
+        except OSError:
+            sock.close()  # which the SDK's own forgets, with each try while no engine is there
+            raise
+        self.sock = sock
+
+
+class _Pool(UnixHTTPConnectionPool):
+    def _new_conn(self) -> Any:
+        timeout: Any = self.timeout
+        return _Connection(self.base_url, self.socket_path, timeout)
+
+
 class _OnePool(UnixHTTPAdapter):
     def get_connection(self, url: Any, proxies: Any = None) -> Any:  # noqa: ARG002  # the signature is the SDK's
-        return super().get_connection("one", proxies)
+        with self.pools.lock:
+            pool = self.pools.get("one")
+            if pool is None:
+                pool = self.pools["one"] = _Pool(url, self.socket_path, self.timeout, maxsize=self.max_pool_size)
+        return pool
 
 
 def session(host: str, timeout: float) -> APIClient:

@@ -109,7 +109,7 @@ class Restarted:
         """Stop what is older; `created` starts it again."""
         if ctx.generation is not None and self._stale(ctx):
             fresh = [r.placement for r in ctx.generation.live if r not in self._stale(ctx)]
-            secrets = ctx.secrets.read(ctx.target.workload)  # also when none is needed now: else it could not start again
+            secrets = ctx.secrets.read(ctx.target.workload)  # in any case: else it could not start again
             ctx.shimlet.apply(ctx.generation.service, fresh, secrets)
 
     def _stale(self, ctx: GoalContext) -> list[Replica]:

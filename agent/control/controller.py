@@ -186,6 +186,8 @@ class Controller:
         """Make the plan anew, and queue every name whose intent changed."""
         with self._lock:
             inputs = Inputs(self._desired, self._world.sights(), self._words)
+            self._keep(plan.noted(inputs))
+            inputs = replace(inputs, words=self._words)
             judgement = self._judge(inputs)
             before, self._intents = self._intents, plan.intents(inputs, judgement)
             now = self._clock.now()
@@ -229,8 +231,7 @@ class Controller:
         if desired is None:
             return gate.Judgement()
         names = {candidate.name for candidate in found}
-        lost = {name for name, sight in inputs.sights.items() if sight.error}
-        unseen = {name for name, intent in self._intents.items() if plan.lane(intent) in lost} if lost else set()
+        unseen = self._unseen(inputs, desired)
         judgement = gate.judge(
             found,
             gate.Evidence(
@@ -253,18 +254,28 @@ class Controller:
             held = judgement.held[name]
             log.warning("prune held", extra={"service": name, "reason": held.reason, "error": held.message})
         self._removing = judgement.allowed | (self._removing & unseen)
-        self._held = judgement.held
+        waiting = {name: held for name, held in self._held.items() if name in unseen - self._words.approved}
+        self._held = {**waiting, **judgement.held}
         fresh = tuple((name, now) for name in sorted(judgement.fresh))
         recent = tuple((name, at) for name, at in self._words.pruned if now - at < self._limits.window)
         words = replace(
             self._words,
             pruned=recent + fresh,
-            held=judgement.held,
+            held=self._held,
             approved=self._words.approved & (names | unseen),
         )
-        if fresh or words.held.keys() != self._words.held.keys() or words.approved != self._words.approved:
+        if fresh or _reasons(words) != _reasons(self._words) or words.approved != self._words.approved:
             self._keep(words)
         return judgement
+
+    def _unseen(self, inputs: Inputs, desired: DesiredState) -> set[ServiceName]:
+        """Of which removals are spoken of, those that may be in a world that is out of sight: nothing is forgotten of them."""
+        sights = inputs.sights.values()
+        if not any(sight.error or sight.services is None for sight in sights):
+            return set()
+        here = {name for sight in sights if not sight.error for name in (sight.services or {})}
+        spoken = self._held.keys() | self._removing | self._words.approved
+        return {n for n in spoken if n not in here and n not in desired.wanted and n not in desired.doubts}
 
     def _budget(self, inputs: Inputs, now: datetime) -> gate.Budget:
         """25 % of what there was when the window began."""
@@ -349,3 +360,7 @@ class Controller:
         if words != self._words:
             self._words = words
             self._memory.save(words.to_plain())
+
+
+def _reasons(words: Words) -> dict[ServiceName, str]:
+    return {name: held.reason for name, held in words.held.items()}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeAlias
 
-from agent.contracts import Fate, Generation, Observed, Service, ServiceName
+from agent.contracts import Digest, Fate, Generation, Observed, Service, ServiceName
 from agent.control.desired import DesiredState, Doubt
 from agent.control.gate import Candidate, Judgement
 from agent.control.words import Words
@@ -80,9 +80,39 @@ def candidates(inputs: Inputs) -> list[Candidate]:
             marked = _newest(observed)
             if marked is None or name in desired.wanted or desired.doubt(name, marked.service.file) is not None:
                 continue
-            service = marked.service
-            found[name] = Candidate(name, service.source, protected=service.protected)
+            protected = inputs.words.protected.get(name, marked.service.protected)
+            found[name] = Candidate(name, marked.service.source, protected=protected)
     return sorted(found.values(), key=lambda candidate: candidate.name)
+
+
+def noted(inputs: Inputs) -> Words:
+    """The words, and with them what specs say by now and marks do not: a mark is never written again."""
+    desired, words = inputs.desired, inputs.words
+    if desired is None:
+        return words
+    lost = any(sight.error or sight.services is None for sight in inputs.sights.values())
+    here = {name for sight in inputs.sights.values() for name in (sight.services or {})}
+    stay = {n for n in words.protected.keys() | words.agreed.keys() if lost or (n in here and n not in desired.wanted)}
+    protected = {name: said for name, said in words.protected.items() if name in stay}
+    agreed = {name: digests for name, digests in words.agreed.items() if name in stay}
+    for name, wanted in desired.wanted.items():
+        service, sight = wanted.service, inputs.sights.get(wanted.service.shimlet)
+        observed = sight.services.get(name) if sight is not None and sight.services is not None else None
+        marked = _newest(observed) if observed is not None else None
+        if observed is None or marked is None:
+            continue
+        protected.pop(name, None)
+        agreed.pop(name, None)
+        if marked.service.protected != service.protected:
+            protected[name] = service.protected
+        own, known = observed.generation(service.digest), words.agreed.get(name)
+        if own is not None and own.service.spec_digest != service.spec_digest:
+            agreed[name] = (service.spec_digest, service.digest)
+        elif own is None and known is not None and known[0] == service.spec_digest:
+            agreed[name] = known
+    if protected == words.protected and agreed == words.agreed:
+        return words
+    return replace(words, protected=protected, agreed=agreed)
 
 
 def intents(inputs: Inputs, judgement: Judgement) -> dict[ServiceName, Intent]:
@@ -174,7 +204,7 @@ def _in_turn(
         if not isinstance(intent, Run) or intent.note or name not in places:
             continue
         observed = places[name][0][1]
-        applied = _applied(intent.service, observed)
+        applied = _applied(intent.service, observed, inputs.words.agreed.get(name))
         if name in inputs.words.rollouts and not busy:
             if applied is not None or len(observed.generations) > 1:
                 busy = name  # its turn lasts until the new one serves alone; a failed one halts the rest
@@ -188,16 +218,22 @@ def _in_turn(
     return plan
 
 
-def _applied(service: Service, observed: Observed) -> Generation | None:
+def _applied(service: Service, observed: Observed, agreed: tuple[Digest, Digest] | None) -> Generation | None:
     """The generation that the same spec was applied as, if it resolves differently now."""
     if observed.generation(service.digest) is not None:
         return None
-    same = [g for g in observed.generations if g.service.spec_digest == service.spec_digest]
+    same = [
+        g
+        for g in observed.generations
+        if g.service.spec_digest == service.spec_digest or agreed == (service.spec_digest, g.service.digest)
+    ]
     return next((g for g in reversed(same) if g.fate is not Fate.FAILED), None)
 
 
 def _newest(observed: Observed) -> Generation | None:
     """The generation that speaks for a service without a spec: the last that served, else the last that did not fail."""
+    if len(observed.generations) == 1:
+        return observed.generations[0]
     newest = list(reversed(observed.generations))
     for fate in (Fate.SERVED, Fate.NEW, Fate.FAILED):
         for generation in newest:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from agent.contracts import ServiceName
+from agent.contracts import Digest, ServiceName
 from agent.control.gate import Held
 
 
@@ -19,7 +19,8 @@ class Words:
     `approved`: held removals that were released. `adopted`: ids of sources whose services count as this one's.
     `restarts`: since when a service's replicas must have started. `rollouts`: services that may take what their spec
     resolves to now, in turn. `pruned`: removals allowed lately, for the budget. `held`: removals that are held.
-    `shimlets`: worlds in which something of ours may be.
+    `shimlets`: worlds in which something of ours may be. What a spec said since its mark was written, because nothing
+    that runs had to change for it: `protected`, if that differs; `agreed`: (spec digest, the digest that it resolved to).
     """
 
     approved: frozenset[ServiceName] = frozenset()
@@ -29,6 +30,8 @@ class Words:
     pruned: tuple[tuple[ServiceName, datetime], ...] = ()
     held: Mapping[ServiceName, Held] = field(default_factory=dict)
     shimlets: frozenset[str] = frozenset()
+    protected: Mapping[ServiceName, bool] = field(default_factory=dict)
+    agreed: Mapping[ServiceName, tuple[Digest, Digest]] = field(default_factory=dict)
 
     def without(self, name: ServiceName) -> "Words":
         """The service is gone: what was said of it is void, but its removal still counts against the budget."""
@@ -38,6 +41,8 @@ class Words:
             restarts={n: at for n, at in self.restarts.items() if n != name},
             rollouts=tuple(n for n in self.rollouts if n != name),
             held={n: held for n, held in self.held.items() if n != name},
+            protected={n: said for n, said in self.protected.items() if n != name},
+            agreed={n: digests for n, digests in self.agreed.items() if n != name},
         )
 
     def to_plain(self) -> dict[str, Any]:
@@ -49,6 +54,8 @@ class Words:
             "rollouts": list(self.rollouts),
             "pruned": [[name, at.isoformat()] for name, at in self.pruned],
             "shimlets": sorted(self.shimlets),
+            "protected": dict(sorted(self.protected.items())),
+            "agreed": {name: list(digests) for name, digests in sorted(self.agreed.items())},
             "held": {n: [h.reason, h.message, h.since.isoformat()] for n, h in sorted(self.held.items())},
         }
 
@@ -62,6 +69,8 @@ class Words:
             rollouts=tuple(ServiceName(name) for name in data.get("rollouts", ())),
             pruned=tuple((ServiceName(n), datetime.fromisoformat(at)) for n, at in data.get("pruned", ())),
             shimlets=frozenset(str(name) for name in data.get("shimlets", ())),
+            protected={ServiceName(n): bool(said) for n, said in data.get("protected", {}).items()},
+            agreed={ServiceName(n): (Digest(s), Digest(d)) for n, (s, d) in data.get("agreed", {}).items()},
             held={
                 ServiceName(n): Held(reason, message, datetime.fromisoformat(since))
                 for n, (reason, message, since) in data.get("held", {}).items()

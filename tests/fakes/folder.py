@@ -25,7 +25,7 @@ RESOLVER = Resolver(
 
 
 def document(name: str, version: str = "v1", *, extra: str = "", **annotations: str) -> str:
-    """One DeploySpec; `extra`: further lines of its spec; annotations: prune="disabled", suspend="true" …"""
+    """One DeploySpec; `extra`: further lines of its spec; annotations: prune="disabled", suspend="true"."""
     noted = ", ".join(f'xmod.dev/{key}: "{value}"' for key, value in annotations.items())
     return (
         f"apiVersion: xmod.dev/v1\nkind: DeploySpec\nmetadata: {{name: {name}, annotations: {{{noted}}}}}\n"

@@ -1,4 +1,4 @@
-"""The running agent: threads, signals, and what it answers to the surface.
+"""The running agent: its parts, put together, its start and its stop.
 
 Start: what would make the agent useless or dangerous (a bad setting, a taken port, another agent on the runtime) ends it
 with a sentence; what may pass (an engine that is down, a folder that is missing) does not. Stop: no new work, looks that
@@ -6,19 +6,14 @@ have begun are finished within a bound, services go on running.
 """
 
 import logging
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
-from types import FrameType
 
-from agent import __version__, log
+from agent import log
 from agent.clock import Clock, SystemClock
 from agent.contracts import Conflict, Observed, Permanent, ServiceName, Shimlet, Transient
 from agent.control.board import Board, Phase, Status
-from agent.control.controller import Controller, Limits, UnknownNameError
+from agent.control.controller import Controller, Limits
 from agent.control.desired import DesiredReader, DesiredState
 from agent.control.reconciler import Host, Reconciler
 from agent.control.scanner import Scanner
@@ -28,22 +23,15 @@ from agent.control.worker import Desk, Worker
 from agent.control.workqueue import WorkQueue
 from agent.control.world import World
 from agent.daemon import parts
+from agent.daemon.answers import Answers
 from agent.daemon.parts import StartError
+from agent.daemon.threads import Signals, Threads
 from agent.host.dial import Dialer
 from agent.host.ledger import HostLedger
 from agent.host.router import DirectRouter
 from agent.journal import Journal
 from agent.settings import Settings
 from agent.surface.metrics import Metrics
-from agent.surface.operations import (
-    AgentView,
-    HeldPrune,
-    InvalidFile,
-    Refused,
-    SourceView,
-    UnknownName,
-    WorldView,
-)
 from agent.surface.server import Surface
 from agent.surface.socket_file import CannotListen
 
@@ -52,7 +40,6 @@ logger = logging.getLogger("xmod.daemon")
 _STOP = 10.0  # seconds that looks under way have at a stop
 _NOT_YET = "it was not listed yet"
 _FIRST_PASS = 2.0  # seconds that worlds wait for the source's first word, so that all is not shown as doubtful at first
-_STUCK = 120.0  # seconds after which one look counts as stuck
 _PER_SERVICE = 0.25  # seconds of the resync interval for each service: many services are looked at less often
 _HELD = ("OverBudget", "OtherSource", "SourceEmpty", "SourceReplaced", "SourceUnread", "Protected")
 
@@ -74,34 +61,13 @@ def run(settings: Settings, *, once: bool) -> int:
         running.stop()
 
 
-@dataclass(slots=True)
-class _Threads:
-    """Every thread that must live for the agent to be well."""
-
-    stop: threading.Event = field(default_factory=threading.Event)
-    all: list[threading.Thread] = field(default_factory=list)
-
-    def start(self, name: str, work: Callable[[threading.Event], None]) -> None:
-        thread = threading.Thread(target=work, args=(self.stop,), name=name, daemon=True)
-        self.all.append(thread)
-        thread.start()
-
-    def dead(self) -> str:
-        return ", ".join(thread.name for thread in self.all if not thread.is_alive())
-
-    def join(self, seconds: float) -> None:
-        for thread in self.all:
-            thread.join(seconds)
-
-
 class Running:
-    """The agent's parts, put together. Implements Operations."""
+    """The agent's parts, put together."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        self._started_at = clock.now()
-        self._threads = _Threads()
+        self._threads = Threads()
         self._registry = parts.registry_of(settings)
         goalsets = parts.goalsets_of(self._registry)
         names = sorted(self._registry.goalsets)
@@ -112,7 +78,7 @@ class Running:
             held_reasons=_HELD,
         )
         self._journal = Journal(settings.agent.state_dir)
-        words, self._remembers = parts.words_of(self._journal)
+        words, remembers = parts.words_of(self._journal)
         self._source = parts.source_of(settings, clock)
         self._queue = WorkQueue(clock=clock, metrics=self._metrics)
         self._board = Board()
@@ -160,8 +126,22 @@ class Running:
             clock=clock,
             interval=settings.agent.rescan_interval,
         )
+        self._answers = Answers(
+            settings=settings,
+            clock=clock,
+            started_at=clock.now(),
+            threads=self._threads,
+            source=self._source,
+            scanner=self._scanner,
+            controller=self._controller,
+            world=self._world,
+            board=self._board,
+            queue=self._queue,
+            journal=self._journal,
+            remembers=remembers,
+        )
         self._surface = Surface(
-            self,
+            self._answers,
             self._metrics,
             bind=settings.service.bind,
             port=settings.service.port,
@@ -183,7 +163,7 @@ class Running:
         except (StartError, CannotListen, Conflict):
             self._close()
             raise
-        self._metrics.observe(self.view, self._queue.snapshot)
+        self._metrics.observe(self._answers.view, self._queue.snapshot)
         self._board.listen(_told)
         self._threads.start("source", self._scanner.run)
         self._scanner.passed.wait(_FIRST_PASS)
@@ -200,14 +180,14 @@ class Running:
 
     def wait(self) -> int:
         """Until a signal says stop."""
-        with _Signals(self._threads.stop, self._source.kick):
+        with Signals(self._threads.stop, self._source.kick):
             while not self._threads.stop.wait(3600):
                 pass
         return 0
 
     def settle(self) -> int:
         """Until nothing is on its way any more: 0 if all is as the folder says, else 1."""
-        with _Signals(self._threads.stop, self._source.kick):
+        with Signals(self._threads.stop, self._source.kick):
             while not self._threads.stop.wait(0.2):
                 states = self._settled()
                 if states is not None:
@@ -297,123 +277,6 @@ class Running:
         if any(status is None or _on_its_way(status) for status in statuses):
             return None
         return all(status is not None and status.phase is Phase.READY for status in statuses)
-
-    # what it answers
-
-    def view(self) -> AgentView:
-        """Everything at one moment."""
-        desired = self._controller.desired()
-        held = self._controller.held()
-        return AgentView(
-            version=__version__,
-            instance=self._settings.agent.instance,
-            started_at=self._started_at,
-            heartbeat=self._clock.now() - timedelta(seconds=self._clock.monotonic() - self._scanner.beat),
-            source=self._source_view(desired),
-            worlds=tuple(WorldView(n, sight.seen_at, sight.error) for n, sight in sorted(self._world.sights().items())),
-            services=tuple(self._board.all().values()),
-            held=tuple(HeldPrune(n, h.reason, h.message, h.since) for n, h in sorted(held.items())),
-            notices=(self._journal.trouble,) if self._journal.trouble else (),
-            memory_is_new=not self._remembers and self._controller.inherited,
-        )
-
-    def _source_view(self, desired: DesiredState | None) -> SourceView:
-        if desired is None:
-            return SourceView(self._source.id, self._source.location, "", None, 0, (), self._scanner.error)
-        invalid = tuple(InvalidFile(bad.path, bad.errors) for bad in desired.invalid)
-        return SourceView(
-            desired.source,
-            desired.location,
-            desired.revision,
-            desired.read_at,
-            len(desired.wanted),
-            invalid,
-            self._scanner.error,
-        )
-
-    def alive(self) -> str:
-        """Why the agent is not healthy."""
-        dead = self._threads.dead()
-        if dead:
-            return f"dead thread: {dead}"
-        silent = self._clock.monotonic() - self._scanner.beat
-        if silent > 3 * self._settings.agent.rescan_interval:
-            return f"source thread: no heartbeat for {silent:.0f} s"
-        stuck = [lane.lane for lane in self._queue.snapshot() if lane.longest > _STUCK]
-        return f"a look takes more than {_STUCK:g} s in lane {', '.join(stuck)}" if stuck else ""
-
-    def ready(self) -> str:
-        """Why the agent does not do its work yet."""
-        if self._controller.desired() is None:
-            return f"the source was not read yet: {self._scanner.error or 'it is being read'}"
-        unseen = [f"{name}: {sight.error}" for name, sight in self._world.sights().items() if sight.error]
-        return f"out of sight: {'; '.join(unseen)}" if unseen else ""
-
-    def logs(self, name: str, tail: int, follow: threading.Event | None) -> Iterator[str]:
-        """A service's log lines."""
-        status = self._board.get(ServiceName(name))
-        shimlet = self._world.shimlets.get(status.shimlet) if status is not None else None
-        if shimlet is None:
-            raise UnknownName(f"there is no service {name}")
-        return shimlet.logs(ServiceName(name), tail, follow)
-
-    def rescan(self) -> None:
-        """Read the source now."""
-        self._source.kick()
-
-    def approve_prune(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Release these held removals."""
-        with _Refusing():
-            return self._controller.approve([ServiceName(name) for name in names])
-
-    def restart(self, name: str) -> None:
-        """Start a service's replicas again."""
-        with _Refusing():
-            self._controller.restart(ServiceName(name))
-
-    def rollout(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Let these services take what their specs resolve to now."""
-        with _Refusing():
-            return self._controller.rollout([ServiceName(name) for name in names])
-
-    def adopt(self, source_id: str) -> int:
-        """Treat services of another source as this one's."""
-        with _Refusing():
-            return self._controller.adopt(source_id)
-
-
-class _Refusing:
-    """Turns the controller's refusals into the surface's."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, UnknownNameError):
-            raise Refused(str(error.args[0])) from error
-
-
-class _Signals:
-    """While entered: TERM and INT stop, HUP reads the source again."""
-
-    def __init__(self, stop: threading.Event, kick: Callable[[], None]) -> None:
-        self._stop = stop
-        self._kick = kick
-        self._before: dict[signal.Signals, object] = {}
-
-    def __enter__(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            self._before[number] = signal.signal(number, self._handle)
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type] # what signal() gave it takes
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - signal's signature
-        if number == signal.SIGHUP:
-            self._kick()
-        else:
-            self._stop.set()
 
 
 def _on_its_way(status: Status) -> bool:

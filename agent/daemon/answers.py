@@ -1,0 +1,141 @@
+"""What the running agent answers to the surface: everything at one moment, whether it is well, and operators' words."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from agent import __version__
+from agent.clock import Clock
+from agent.contracts import ServiceName
+from agent.control.board import Board
+from agent.control.controller import Controller, UnknownNameError
+from agent.control.desired import DesiredState
+from agent.control.scanner import Scanner
+from agent.control.workqueue import WorkQueue
+from agent.control.world import World
+from agent.daemon.threads import Threads
+from agent.journal import Journal
+from agent.settings import Settings
+from agent.source.snapshot import Source
+from agent.surface.operations import (
+    AgentView,
+    HeldPrune,
+    InvalidFile,
+    Refused,
+    SourceView,
+    UnknownName,
+    WorldView,
+)
+
+_STUCK = 120.0  # seconds after which one look counts as stuck
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """Implements Operations over the agent's parts. `remembers`: the state folder held words of before."""
+
+    settings: Settings
+    clock: Clock
+    started_at: datetime
+    threads: Threads
+    source: Source
+    scanner: Scanner
+    controller: Controller
+    world: World
+    board: Board
+    queue: WorkQueue
+    journal: Journal
+    remembers: bool
+
+    def view(self) -> AgentView:
+        """Everything at one moment."""
+        desired = self.controller.desired()
+        held = self.controller.held()
+        return AgentView(
+            version=__version__,
+            instance=self.settings.agent.instance,
+            started_at=self.started_at,
+            heartbeat=self.clock.now() - timedelta(seconds=self.clock.monotonic() - self.scanner.beat),
+            source=self._source_view(desired),
+            worlds=tuple(WorldView(n, sight.seen_at, sight.error) for n, sight in sorted(self.world.sights().items())),
+            services=tuple(self.board.all().values()),
+            held=tuple(HeldPrune(n, h.reason, h.message, h.since) for n, h in sorted(held.items())),
+            notices=(self.journal.trouble,) if self.journal.trouble else (),
+            memory_is_new=not self.remembers and self.controller.inherited,
+        )
+
+    def _source_view(self, desired: DesiredState | None) -> SourceView:
+        if desired is None:
+            return SourceView(self.source.id, self.source.location, "", None, 0, (), self.scanner.error)
+        invalid = tuple(InvalidFile(bad.path, bad.errors) for bad in desired.invalid)
+        return SourceView(
+            desired.source,
+            desired.location,
+            desired.revision,
+            desired.read_at,
+            len(desired.wanted),
+            invalid,
+            self.scanner.error,
+        )
+
+    def alive(self) -> str:
+        """Why the agent is not healthy."""
+        dead = self.threads.dead()
+        if dead:
+            return f"dead thread: {dead}"
+        silent = self.clock.monotonic() - self.scanner.beat
+        if silent > 3 * self.settings.agent.rescan_interval:
+            return f"source thread: no heartbeat for {silent:.0f} s"
+        stuck = [lane.lane for lane in self.queue.snapshot() if lane.longest > _STUCK]
+        return f"a look takes more than {_STUCK:g} s in lane {', '.join(stuck)}" if stuck else ""
+
+    def ready(self) -> str:
+        """Why the agent does not do its work yet."""
+        if self.controller.desired() is None:
+            return f"the source was not read yet: {self.scanner.error or 'it is being read'}"
+        unseen = [f"{name}: {sight.error}" for name, sight in self.world.sights().items() if sight.error]
+        return f"out of sight: {'; '.join(unseen)}" if unseen else ""
+
+    def logs(self, name: str, tail: int, follow: threading.Event | None) -> Iterator[str]:
+        """A service's log lines."""
+        status = self.board.get(ServiceName(name))
+        shimlet = self.world.shimlets.get(status.shimlet) if status is not None else None
+        if shimlet is None:
+            raise UnknownName(f"there is no service {name}")
+        return shimlet.logs(ServiceName(name), tail, follow)
+
+    def rescan(self) -> None:
+        """Read the source now."""
+        self.source.kick()
+
+    def approve_prune(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Release these held removals."""
+        with _Refusing():
+            return self.controller.approve([ServiceName(name) for name in names])
+
+    def restart(self, name: str) -> None:
+        """Start a service's replicas again."""
+        with _Refusing():
+            self.controller.restart(ServiceName(name))
+
+    def rollout(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Let these services take what their specs resolve to now."""
+        with _Refusing():
+            return self.controller.rollout([ServiceName(name) for name in names])
+
+    def adopt(self, source_id: str) -> int:
+        """Treat services of another source as this one's."""
+        with _Refusing():
+            return self.controller.adopt(source_id)
+
+
+class _Refusing:
+    """Turns the controller's refusals into the surface's."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, UnknownNameError):
+            raise Refused(str(error.args[0])) from error

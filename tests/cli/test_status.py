@@ -108,7 +108,7 @@ def test_where_nobody_looks_a_table_is_as_wide_as_its_words(agent, xmod):
             a_status(
                 "x",
                 Phase.FAILED,
-                serving=replace(a_status("x").serving, holds=False, reason="Exited", message="word " * 100),
+                converged=replace(a_status("x").serving, holds=False, reason="Exited", message="word " * 100),
             ),
         ),
     )

@@ -4,6 +4,7 @@ The program keeps its descriptor, so the file cannot be renamed away; what is wr
 truncation is lost. When the copy does not fit on the disk, the bound goes before the history.
 """
 
+import contextlib
 import logging
 import os
 import shutil
@@ -85,6 +86,9 @@ def bound(path: Path, pid: int, limit: int) -> None:
     """
     link = Path(f"/proc/{pid}/fd/1")
     try:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if path.stat().st_size <= limit:
+                return
         target = str(link.readlink())
         if target not in (str(path), f"{path} (deleted)") or link.stat().st_size <= limit:
             return

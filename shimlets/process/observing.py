@@ -5,7 +5,7 @@ A record may vouch for a living process that lost its mark (programs may overwri
 time, boot and session together.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -98,12 +98,11 @@ def joined(records: Mapping[Key, Kept], sight: Sight, boot: str) -> dict[Key, Se
     return {key: _seen(key, records.get(key), by_key.get(key, [])) for key in by_key.keys() | records.keys()}
 
 
-def observed(name: ServiceName, seen: Mapping[Key, Seen], fate: Callable[[ServiceName, Digest], Fate]) -> Observed:
-    """What is seen of one service, oldest generation first."""
+def observed(name: ServiceName, of: Iterable[Seen], fate: Callable[[ServiceName, Digest], Fate]) -> Observed:
+    """What is seen of one service, from its replicas; oldest generation first."""
     by_digest: dict[Digest, list[Seen]] = {}
-    for key in sorted(seen, key=lambda key: key.index):
-        if key.name == name:
-            by_digest.setdefault(key.digest, []).append(seen[key])
+    for seen in sorted(of, key=lambda seen: seen.key.index):
+        by_digest.setdefault(seen.key.digest, []).append(seen)
     generations = sorted(by_digest.items(), key=lambda item: (min(s.started for s in item[1]), item[0]))
     return Observed(name, tuple(_generation(of, fate(name, digest)) for digest, of in generations))
 

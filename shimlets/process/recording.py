@@ -90,6 +90,7 @@ class Records:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._folders: dict[tuple[ServiceName, Digest], Path] = {}
         self._read: dict[Path, tuple[tuple[int, int, int], Kept]] = {}
         self._unwritten: dict[Key, tuple[Record | None, Kept]] = {}
 
@@ -138,6 +139,7 @@ class Records:
     def delete(self, key: Key) -> None:
         """Forget a replica and its log; with the last one, its generation. Transient if that cannot be done."""
         self._unwritten.pop(key, None)
+        self._folders.pop((key.name, key.digest), None)
         path = self._path(key)
         log = self.log(key)
         try:
@@ -177,7 +179,10 @@ class Records:
             raise Transient(f"{path}: {error.strerror}: cannot record {fate}", reason="StateUnwritable") from error
 
     def _folder(self, name: ServiceName, digest: Digest) -> Path:
-        return self._root / _safe(name) / _safe(digest[:32])
+        folder = self._folders.get((name, digest))
+        if folder is None:
+            folder = self._folders[(name, digest)] = self._root / _safe(name) / _safe(digest[:32])
+        return folder
 
     def _path(self, key: Key) -> Path:
         return self._folder(key.name, key.digest) / f"{key.index}.json"

@@ -75,13 +75,15 @@ class ProcessShimlet:
     def list(self) -> Mapping[ServiceName, Observed]:
         """See everything of ours."""
         with self._lock:
-            seen = self._look()
-            return {name: observed(name, seen, self._records.fate) for name in sorted({key.name for key in seen})}
+            by_name: dict[ServiceName, list[Seen]] = {}
+            for key, seen in self._look().items():
+                by_name.setdefault(key.name, []).append(seen)
+            return {name: observed(name, of, self._records.fate) for name, of in sorted(by_name.items())}
 
     def observe(self, name: ServiceName) -> Observed:
         """See one service."""
         with self._lock:
-            return observed(name, self._look(name), self._records.fate)
+            return observed(name, self._look(name).values(), self._records.fate)
 
     def apply(self, service: Service, placements: Sequence[Placement], secrets: Mapping[str, str]) -> None:
         """Begin that exactly these replicas run."""

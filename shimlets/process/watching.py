@@ -16,6 +16,7 @@ from shimlets.process.finding import Found, Who
 from shimlets.process.recording import Key
 
 _LOOK = 5.0  # seconds between full looks
+_TEND = 2.0  # seconds between looks at the logs
 _STOP = 0.25  # seconds within which `stop` is seen
 
 
@@ -63,7 +64,7 @@ def watching(
 ) -> Iterator[ServiceName]:
     """Yield names as they change, until `stop` or until nothing can be seen.
 
-    `leaders` takes a full look, which settles what has ended and rings for it. `tend` gets its last answer each second.
+    `leaders` takes a full look, which settles what has ended and rings for it. `tend` gets its last answer every other second.
     """
     with bell.listening() as fd, selectors.DefaultSelector() as selector, _Leaders(selector) as known:
         selector.register(fd, selectors.EVENT_READ)
@@ -77,7 +78,7 @@ def watching(
                     look_at = time.monotonic() + _LOOK
                 if time.monotonic() >= tend_at:
                     tend(living)
-                    tend_at = time.monotonic() + 1
+                    tend_at = time.monotonic() + _TEND
             except Transient:
                 return
             if selector.select(_STOP):

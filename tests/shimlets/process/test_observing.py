@@ -85,7 +85,7 @@ def test_a_zombie_is_not_alive():
 def test_two_leaders_are_drift_and_the_recorded_one_is_meant():
     seen = look(RECORD, [process(stat(9, 4), leader=9, run="old"), process(stat())])
     assert seen[KEY].leader == process(stat())
-    (generation,) = observed(SERVICE.name, seen, lambda *_: Fate.NEW).generations
+    (generation,) = observed(SERVICE.name, seen.values(), lambda *_: Fate.NEW).generations
     assert "pid 9" in generation.drift
 
 
@@ -95,7 +95,7 @@ def test_generations_come_oldest_first_with_their_fate():
     records = {KEY: Kept(RECORD, SERVICE, PLACEMENT), older.key: older}
     seen = joined(records, Sight((), {}), "boot")
     fates = {SERVICE.digest: Fate.SERVED, other.digest: Fate.FAILED}
-    result = observed(SERVICE.name, seen, lambda _, digest: fates[digest])
+    result = observed(SERVICE.name, seen.values(), lambda _, digest: fates[digest])
     assert [(g.service, g.fate) for g in result.generations] == [(other, Fate.FAILED), (SERVICE, Fate.SERVED)]
 
 
@@ -104,4 +104,4 @@ def test_a_changed_secret_shows_until_it_has_reached_every_live_replica():
     young = Carried(SERVICE, second, encode(SERVICE, second), "new seal", "run2", 20, 200.0)
     ours = (process(stat()), Found(stat(20, 9, 20), young))
     seen = joined({}, Sight(ours, {f.stat.who.pid: f.stat for f in ours}), "boot")
-    assert observed(SERVICE.name, seen, lambda *_: Fate.NEW).generations[0].secrets == "seal"
+    assert observed(SERVICE.name, seen.values(), lambda *_: Fate.NEW).generations[0].secrets == "seal"

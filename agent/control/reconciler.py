@@ -259,15 +259,15 @@ class Reconciler:
         for goal in goalset.goals:
             look.goal = goal.name
             began = self._began(look.name, goal.name)
-            verdict = _verdict(goal.is_achieved(ctx))
+            verdict = _verdict(goal, ctx)
             if not isinstance(verdict, Achieved) and not fresh:
                 ctx, fresh = self._anew(look, ctx, shimlet), True
-                verdict = _verdict(goal.is_achieved(ctx))
+                verdict = _verdict(goal, ctx)
             if isinstance(verdict, Pending):
                 refused = self._ensure(goalset, goal, ctx)
                 look.acted = True
                 ctx = self._anew(look, ctx, shimlet)
-                verdict = refused or _verdict(goal.is_achieved(ctx))
+                verdict = refused or _verdict(goal, ctx)
             look.goals.append(_state(goal.name, verdict))
             if not isinstance(verdict, Achieved):
                 done = len(look.goals)
@@ -327,6 +327,7 @@ class Reconciler:
 
     def _put_aside(self, look: Look, shimlet: Shimlet, why: str) -> Verdict:
         """Nothing is left to walk to: what failed stays stopped, as its record."""
+        self._host.ledger.keep_only(look.name, None)
         for generation in (look.observed or Observed(look.name)).generations:
             if generation.live:
                 self._stop(look, shimlet, generation)
@@ -353,11 +354,14 @@ def _asked_again(run: Run, observed: Observed, burn: _Burn | None, now: datetime
     return all(r.started_at is not None and r.started_at < after for r in failed)
 
 
-def _verdict(answer: Verdict | bool) -> Verdict:  # noqa: FBT001 - it is the value that is judged
-    """A bool from a stranger's goal is accepted at the door."""
-    if answer is True:
-        return Achieved()
-    return Pending("NotYet") if answer is False else answer
+def _verdict(goal: Goal, ctx: GoalContext) -> Verdict:
+    """Ask a goal. A bool from a stranger's is accepted at the door, and nothing else but a verdict."""
+    answer = goal.is_achieved(ctx)
+    if isinstance(answer, bool):
+        return Achieved() if answer else Pending("NotYet")
+    if not isinstance(answer, Achieved | Pending | Failed):
+        raise TypeError(f"goal {goal.name}: is_achieved must return a verdict or a bool, not {answer!r}")
+    return answer
 
 
 def _state(goal: str, verdict: Verdict) -> GoalState:

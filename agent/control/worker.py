@@ -16,9 +16,21 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agent.clock import Clock
-from agent.contracts import Achieved, Dial, Failed, GoalSet, Pending, Permanent, ServiceName, Transient, Verdict
+from agent.contracts import (
+    Achieved,
+    Dial,
+    Failed,
+    Generation,
+    GoalSet,
+    Pending,
+    Permanent,
+    ServiceName,
+    Transient,
+    Verdict,
+    XmodError,
+)
 from agent.control import opinion
-from agent.control.board import Board
+from agent.control.board import Board, Truth
 from agent.control.facts import Facts
 from agent.control.plan import Intent, Keep, lane
 from agent.control.reconciler import Look, Reconciler
@@ -148,18 +160,10 @@ class Worker:
         """Write on the board what is thought of the service now, and count what changed for the better or worse."""
         desk, now = self._desk, self._desk.clock.now()
         before = desk.board.get(look.name)
-        shimlet = desk.world.shimlets.get(lane(look.intent))
-        dial: Dial | None = None
-        route = None
-        if shimlet is not None:
-            facets = desk.reconciler.facets(shimlet)
-            dial = facets.dial
-            routed = facets.router.routed(look.name) if facets.router is not None else None
-            route = routed.digest if routed is not None else None
         status = opinion.status(
             look,
             result.verdict,
-            truth=opinion.serving(look, route=route, dial=dial),
+            truth=self._truth(look),
             before=before,
             now=now,
             wait=wait,
@@ -171,6 +175,23 @@ class Worker:
         if status.converged.holds and before is not None and before.wanted_since is not None:
             desk.facts.converged(self._lane, status.goalset, (now - before.wanted_since).total_seconds())
         desk.board.put(status)
+
+    def _truth(self, look: Look) -> tuple[Truth, Generation | None, int]:
+        """Whether it serves, as far as can be told."""
+        shimlet = self._desk.world.shimlets.get(lane(look.intent))
+        dial: Dial | None = None
+        route = None
+        try:
+            if shimlet is not None:
+                facets = self._desk.reconciler.facets(shimlet)
+                dial = facets.dial
+                routed = facets.router.routed(look.name) if facets.router is not None else None
+                route = routed.digest if routed is not None else None
+            return opinion.serving(look, route=route, dial=dial)
+        except Exception as error:  # noqa: BLE001 - a facet may be a stranger's, and this is the worker's own thread
+            if not isinstance(error, XmodError):
+                self._told_once(look, error)
+            return Truth(False, "Unknown", f"{type(error).__name__}: {error}"), None, 0
 
     def _deadline(self, look: Look) -> float:
         try:

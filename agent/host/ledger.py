@@ -2,8 +2,8 @@
 
 It knows the marks of all local worlds, kept replicas too, as they are seen (`note`), plus claims that are not in any world
 yet; so no file can lie. Three rules that random histories taught: a kept replica holds its port and devices against
-*other* services, else going back has no room; an exited replica does not hold a device that has a new holder; what a
-service's own older generations still use is a swap, not room.
+*other* services, else going back has no room (the stopped record of a failure does not); an exited replica does not
+hold a device that has a new holder; what a service's own older generations still use is a swap, not room.
 """
 
 import itertools
@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from agent.contracts import Digest, Generation, Observed, Placement, Replica, Room, Service, ServiceName, State
+from agent.contracts import Digest, Fate, Generation, Observed, Placement, Replica, Room, Service, ServiceName, State
 
 
 def port_is_free(bind: str, port: int) -> bool:
@@ -252,7 +252,8 @@ class HostLedger:
 
 
 def _placements(generations: Sequence[Generation]) -> list[Placement]:
-    return [replica.placement for generation in generations for replica in generation.replicas]
+    """What is held against other services: nobody goes back to what failed, so once stopped it holds nothing."""
+    return [r.placement for g in generations for r in g.replicas if r.holds or g.fate is not Fate.FAILED]
 
 
 def _things(placement: Placement) -> set[str | int]:

@@ -147,7 +147,8 @@ class Reconciler:
             case Remove() as remove:
                 return self._remove(look, remove)
             case Keep() as keep:
-                look.observed = self._seen(keep.shimlet, look.name) if keep.shimlet in self._world.shimlets else None
+                if keep.shimlet in self._world.shimlets:
+                    look.observed = self._world.unseen(keep.shimlet, look.name) or self._seen(keep.shimlet, look.name)
                 return Pending(keep.reason, keep.message)
 
     def forget(self, name: ServiceName) -> None:

@@ -93,6 +93,12 @@ class World:
                 return None
             return memory.services.get(name, Observed(name))
 
+    def unseen(self, shimlet: str, name: ServiceName) -> Observed | None:
+        """What was last known of it, if its world is out of sight now."""
+        memory = self._memories[shimlet]
+        with self._lock:
+            return (memory.services or {}).get(name, Observed(name)) if memory.error else None
+
     def observe(self, shimlet: str, name: ServiceName) -> Observed:
         """Look at it now. Raises what the shimlet raises."""
         memory = self._memories[shimlet]

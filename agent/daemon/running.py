@@ -7,7 +7,7 @@ have begun are finished within a bound, services go on running.
 
 import logging
 import sys
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from agent import log
 from agent.clock import Clock, SystemClock
@@ -40,6 +40,7 @@ logger = logging.getLogger("xmod.daemon")
 _STOP = 10.0  # seconds that looks under way have at a stop
 _NOT_YET = "it was not listed yet"
 _FIRST_PASS = 2.0  # seconds that worlds wait for the source's first word, so that all is not shown as doubtful at first
+_PATIENCE = timedelta(minutes=1)  # that --once has with a service that is not well again
 _PER_SERVICE = 0.25  # seconds of the resync interval for each service: many services are looked at less often
 _HELD = ("OverBudget", "OtherSource", "SourceEmpty", "SourceReplaced", "SourceUnread", "Protected")
 
@@ -274,14 +275,16 @@ class Running:
         if self._controller.desired() is None or any(s.services is None and not s.error for s in sights):
             return None
         statuses = [self._board.get(name) for name in self._controller.intents()]
-        if any(status is None or _on_its_way(status) for status in statuses):
+        now = self._clock.now()
+        if any(status is None or _on_its_way(status, now) for status in statuses):
             return None
         return all(status is not None and status.phase is Phase.READY for status in statuses)
 
 
-def _on_its_way(status: Status) -> bool:
+def _on_its_way(status: Status, now: datetime) -> bool:
+    """It may yet come to be as wanted; one that served once, and does not answer for a while, is given up on."""
     if status.phase is Phase.DEGRADED:
-        return status.blocked == "none"
+        return status.blocked == "none" and now - status.since < _PATIENCE
     return status.phase in (Phase.PROGRESSING, Phase.REMOVING)
 
 

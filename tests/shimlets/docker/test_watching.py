@@ -18,11 +18,9 @@ import pytest
 from agent.contracts import Permanent, Placement, Service, State, Transient
 from shimlets.docker import watching
 from shimlets.docker.watching import service_of
-from tests.shimlets.docker.world import DockerPlace, Watched, import_image, until
+from tests.shimlets.docker.world import SLEEP, DockerPlace, Watched, import_image, until
 
 pytestmark = pytest.mark.docker
-
-SLEEP = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
 
 
 class PrivateEngine:
@@ -35,7 +33,18 @@ class PrivateEngine:
 
     def start(self) -> None:
         (self.root / "d.pid").unlink(missing_ok=True)
-        argv = ["dockerd", "-H", self.host, "--data-root", f"{self.root}/data", "--exec-root", f"{self.root}/exec"]
+        # in a network namespace of its own: a dockerd told to have no bridge removes docker0, whoever's it is
+        argv = [
+            "unshare",
+            "--net",
+            "dockerd",
+            "-H",
+            self.host,
+            "--data-root",
+            f"{self.root}/data",
+            "--exec-root",
+            f"{self.root}/exec",
+        ]
         argv += ["--pidfile", f"{self.root}/d.pid", "--bridge=none", "--iptables=false", "--ip6tables=false"]
         with (self.root / "log").open("ab") as log:
             self.process = subprocess.Popen(argv, stdout=log, stderr=log)
@@ -84,8 +93,8 @@ class PrivateEngine:
 
 @pytest.fixture(scope="module")
 def private(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateEngine]:
-    if os.geteuid() != 0 or shutil.which("dockerd") is None:
-        pytest.skip("a private engine needs root and dockerd")
+    if os.geteuid() != 0 or not shutil.which("dockerd") or not shutil.which("unshare"):
+        pytest.skip("a private engine needs root, dockerd and unshare")
     engine = PrivateEngine(tmp_path_factory.mktemp("engine"))
     try:
         engine.start()

@@ -30,6 +30,7 @@ from tests.contract.shimlet_contract import (
 )
 
 SOCKET = Path("/var/run/docker.sock")
+SLEEP = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
 _APPLETS = ("sh", "httpd", "sleep", "echo", "cat", "false", "true", "ls")
 
 

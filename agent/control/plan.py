@@ -158,6 +158,11 @@ def _wanted(wanted: Wanted, found: Sequence[tuple[str, Observed]], inputs: Input
         other = inputs.sights[elsewhere[0]]
         if other.error:
             return Keep(service.shimlet, "WorldUnseen", f"it still runs on {elsewhere[0]}: {other.error}")
+        applied = _newest(next(observed for shimlet, observed in found if shimlet == elsewhere[0]))
+        by_setting = applied is not None and applied.service.spec_digest == service.spec_digest
+        if by_setting and applied is not None and service.name not in inputs.words.rollouts:
+            message = f"its spec resolves to shimlet {service.shimlet} now; xmod-agent rollout {service.name}"
+            return Run(applied.service, "ResolvesDifferently", message)
         return Remove(elsewhere[0], moved=True)
     asked = inputs.words.restarts.get(service.name)
     return Run(service, restart_after=_latest(wanted.restarted_at, asked), retry=asked is not None)

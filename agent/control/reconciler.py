@@ -135,7 +135,7 @@ class Reconciler:
         self._tasks = tasks
         self._facts = facts
         self._clock = clock
-        self._facets: dict[str, Facets] = {}
+        self._facets: dict[int, Facets] = {}  # by identity: two worlds may call themselves by one name
         self._burnt: dict[ServiceName, dict[Digest, _Burn]] = {}
         self._turn: dict[ServiceName, tuple[str, float]] = {}  # the goal whose turn it is, and since when
 
@@ -159,7 +159,7 @@ class Reconciler:
 
     def facets(self, shimlet: Shimlet) -> "Facets":
         """What goals on this shimlet are handed; found out once, since asking for a Protocol is slow."""
-        known = self._facets.get(shimlet.name)
+        known = self._facets.get(id(shimlet))
         if known is None:
             host = self._host if shimlet.local else None
             known = Facets(
@@ -168,7 +168,7 @@ class Reconciler:
                 router=shimlet if isinstance(shimlet, Router) else host.router if host is not None else None,
                 dial=shimlet if isinstance(shimlet, Dial) else host.dial if host is not None else None,
             )
-            self._facets[shimlet.name] = known
+            self._facets[id(shimlet)] = known
         return known
 
     def _seen(self, shimlet: str, name: ServiceName) -> Observed:

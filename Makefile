@@ -1,6 +1,6 @@
 # The two commands: `make run` and `make test`. Both set up what they need, on a fresh Debian with Python 3.11 and git.
 
-PYTHON_FILES := agent goalsets shimlets tests tools bench
+PYTHON_FILES := .
 BIN := .venv/bin
 
 .PHONY: help run stop test setup bench format clean
@@ -30,6 +30,7 @@ test: setup
 	@$(BIN)/ruff format --check $(PYTHON_FILES)
 	@$(BIN)/ruff check $(PYTHON_FILES)
 	@$(BIN)/mypy
+	@$(BIN)/mypy --explicit-package-bases tools
 	@$(BIN)/lint-imports
 	@$(BIN)/pytest $(PYTEST)
 

@@ -40,6 +40,7 @@ logger = logging.getLogger("xmod.daemon")
 _STOP = 10.0  # seconds that looks under way have at a stop
 _NOT_YET = "it was not listed yet"
 _FIRST_PASS = 2.0  # seconds that worlds wait for the source's first word, so that all is not shown as doubtful at first
+_UNREAD = 5.0  # seconds that --once waits for a source that cannot be read
 _PATIENCE = timedelta(minutes=1)  # that --once has with a service that is not well again
 _PER_SERVICE = 0.25  # seconds of the resync interval for each service: many services are looked at less often
 _HELD = ("OverBudget", "OtherSource", "SourceEmpty", "SourceReplaced", "SourceUnread", "Protected")
@@ -188,8 +189,12 @@ class Running:
 
     def settle(self) -> int:
         """Until nothing is on its way any more: 0 if all is as the folder says, else 1."""
+        began = self._clock.monotonic()
         with Signals(self._threads.stop, self._source.kick):
             while not self._threads.stop.wait(0.2):
+                if self._controller.desired() is None and self._clock.monotonic() - began > _UNREAD:
+                    logger.error("the source cannot be read", extra={"error": self._scanner.error})
+                    return 1
                 states = self._settled()
                 if states is not None:
                     return 0 if states and not self._invalid() else 1

@@ -2,7 +2,7 @@
 
 No look waits here. A replica that does not answer yet is asked again soon while it is young (50 ms, growing with its age
 up to the check's interval), so that a fast service is seen at once and a slow one is not pestered; one that answers is
-asked only when somebody looks. Nobody asked for a minute: the probing ends.
+asked only when somebody looks, and believed until it is silent three times. Nobody asked for a minute: the probing ends.
 """
 
 import http.client
@@ -20,6 +20,7 @@ from agent.contracts import Check, Digest, Health, Replica, Service, ServiceName
 _SOONEST = 0.05  # seconds between probes of something that just started
 _INTEREST = 60.0  # seconds after the last question
 _STEADY = 10.0  # seconds that a good answer stands
+_BELIEVED = 3  # unanswered probes in a row before something that answered counts as silent: a busy engine is not dead
 
 Key: TypeAlias = tuple[ServiceName, Digest, int, str]
 
@@ -118,14 +119,15 @@ class Dialer:
         with self._changed:
             before = line.health
             failures = 0 if answered else 1 + (before.failures if before is not None else 0)
-            line.health = Health(answered, failures, loading, message)
+            trusted = before is not None and before.answered and failures < _BELIEVED
+            line.health = Health(answered or trusted, failures, loading, message)
             line.answered_at = now
             if self._lines.get(key) is not line or self._closed:
                 return
             if not answered and now - line.asked < _INTEREST:
                 line.due = now + min(line.check.interval, max(_SOONEST, (now - line.first) / 10))
                 self._kick()
-        news = before is None or before.answered != answered or before.message != message or failures == 3
+        news = before is None or before.answered != line.health.answered or before.message != message
         if news:
             self._wake(key[0])
 

@@ -91,13 +91,12 @@ def noted(inputs: Inputs) -> Words:
     if desired is None:
         return words
     lost = any(sight.error or sight.services is None for sight in inputs.sights.values())
-    here = {name for sight in inputs.sights.values() for name in (sight.services or {})}
+    here = {name: seen for sight in inputs.sights.values() for name, seen in (sight.services or {}).items()}
     stay = {n for n in words.protected.keys() | words.agreed.keys() if lost or (n in here and n not in desired.wanted)}
     protected = {name: said for name, said in words.protected.items() if name in stay}
     agreed = {name: digests for name, digests in words.agreed.items() if name in stay}
     for name, wanted in desired.wanted.items():
-        service, sight = wanted.service, inputs.sights.get(wanted.service.shimlet)
-        observed = sight.services.get(name) if sight is not None and sight.services is not None else None
+        service, observed = wanted.service, here.get(name)
         marked = _newest(observed) if observed is not None else None
         if observed is None or marked is None:
             continue
@@ -106,9 +105,10 @@ def noted(inputs: Inputs) -> Words:
         if marked.service.protected != service.protected:
             protected[name] = service.protected
         own, known = observed.generation(service.digest), words.agreed.get(name)
-        if own is not None and own.service.spec_digest != service.spec_digest:
+        in_effect = own is not None and own.service.shimlet == service.shimlet
+        if in_effect and own is not None and own.service.spec_digest != service.spec_digest:
             agreed[name] = (service.spec_digest, service.digest)
-        elif own is None and known is not None and known[0] == service.spec_digest:
+        elif not in_effect and known is not None and known[0] == service.spec_digest:
             agreed[name] = known
     if protected == words.protected and agreed == words.agreed:
         return words
@@ -148,6 +148,8 @@ def _places(sights: Mapping[str, Sight]) -> dict[ServiceName, list[tuple[str, Ob
 def _wanted(wanted: Wanted, found: Sequence[tuple[str, Observed]], inputs: Inputs) -> Intent:
     service = wanted.service
     sight = inputs.sights.get(service.shimlet)
+    asked = inputs.words.restarts.get(service.name)
+    after = _latest(wanted.restarted_at, asked)
     if wanted.suspended:
         return Keep(service.shimlet, "Suspended", "its spec says xmod.dev/suspend")
     if sight is None or sight.services is None or sight.error:
@@ -159,13 +161,12 @@ def _wanted(wanted: Wanted, found: Sequence[tuple[str, Observed]], inputs: Input
         if other.error:
             return Keep(service.shimlet, "WorldUnseen", f"it still runs on {elsewhere[0]}: {other.error}")
         applied = _newest(next(observed for shimlet, observed in found if shimlet == elsewhere[0]))
-        by_setting = applied is not None and applied.service.spec_digest == service.spec_digest
-        if by_setting and applied is not None and service.name not in inputs.words.rollouts:
+        same = applied is not None and _same(service, applied, inputs.words.agreed.get(service.name))
+        if same and applied is not None and service.name not in inputs.words.rollouts:
             message = f"its spec resolves to shimlet {service.shimlet} now; xmod-agent rollout {service.name}"
-            return Run(applied.service, "ResolvesDifferently", message)
+            return Run(applied.service, "ResolvesDifferently", message, after, asked is not None)
         return Remove(elsewhere[0], moved=True)
-    asked = inputs.words.restarts.get(service.name)
-    return Run(service, restart_after=_latest(wanted.restarted_at, asked), retry=asked is not None)
+    return Run(service, restart_after=after, retry=asked is not None)
 
 
 def _noted(intent: Intent, doubt: Doubt) -> Intent:
@@ -227,12 +228,14 @@ def _applied(service: Service, observed: Observed, agreed: tuple[Digest, Digest]
     """The generation that the same spec was applied as, if it resolves differently now."""
     if observed.generation(service.digest) is not None:
         return None
-    same = [
-        g
-        for g in observed.generations
-        if g.service.spec_digest == service.spec_digest or agreed == (service.spec_digest, g.service.digest)
-    ]
+    same = [g for g in observed.generations if _same(service, g, agreed)]
     return next((g for g in reversed(same) if g.fate is not Fate.FAILED), None)
+
+
+def _same(service: Service, generation: Generation, agreed: tuple[Digest, Digest] | None) -> bool:
+    """The spec is the one that this generation was applied for, or said later of it without changing what runs."""
+    marked = generation.service
+    return marked.spec_digest == service.spec_digest or agreed == (service.spec_digest, marked.digest)
 
 
 def _newest(observed: Observed) -> Generation | None:

@@ -1,6 +1,5 @@
 # The two commands: `make run` and `make test`. Both set up what they need, on a fresh Debian with Python 3.11 and git.
 
-PYTHON_FILES := .
 BIN := .venv/bin
 
 .PHONY: help run stop test setup bench format clean
@@ -27,8 +26,8 @@ stop:
 
 test: setup
 	@tools/docker-engine || echo "no Docker engine: the tests that need one will say so"
-	@$(BIN)/ruff format --check $(PYTHON_FILES)
-	@$(BIN)/ruff check $(PYTHON_FILES)
+	@$(BIN)/ruff format --check
+	@$(BIN)/ruff check
 	@$(BIN)/mypy
 	@$(BIN)/mypy --explicit-package-bases tools
 	@$(BIN)/lint-imports
@@ -40,8 +39,8 @@ bench: setup
 	@$(BIN)/python -m bench $(BENCH)
 
 format: setup
-	@$(BIN)/ruff format $(PYTHON_FILES)
-	@$(BIN)/ruff check --fix-only -q $(PYTHON_FILES)
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix-only -q
 
 clean:
 	@if [ -d .run ] && [ -x $(BIN)/python ]; then $(BIN)/python -m tools.demo stop; fi

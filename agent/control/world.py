@@ -31,8 +31,9 @@ class _Memory:
     services: dict[ServiceName, Observed] | None = None
     seen_at: datetime | None = None
     error: str = ""
-    stale: set[ServiceName] = field(default_factory=set)
-    written: dict[ServiceName, int] = field(default_factory=dict)  # news that came while a list was on its way
+    began: int = 0  # when the list that counts began
+    touched: dict[ServiceName, int] = field(default_factory=dict)  # what is known of these is out of date, since when
+    observed: dict[ServiceName, int] = field(default_factory=dict)  # looked at since the list that counts began
 
 
 class World:
@@ -57,17 +58,21 @@ class World:
         """See everything anew; the names that differ from what was known. Transient: the world is out of sight."""
         memory = self._memories[shimlet]
         with self._lock:
+            self._sequence += 1
             began = self._sequence
         listed = self.shimlets[shimlet].list()
         with self._lock:
+            if began < memory.began:
+                return frozenset()  # another thread began later and was heard sooner
+            memory.began = began
             before = memory.services or {}
-            newer = {name for name, sequence in memory.written.items() if sequence > began}
+            memory.observed = {name: sequence for name, sequence in memory.observed.items() if sequence > began}
+            newer = memory.observed.keys()
             after = {name: seen for name, seen in listed.items() if name not in newer}
             after.update({name: before[name] for name in newer if name in before})
+            memory.touched = {n: at for n, at in memory.touched.items() if at > began or n in after}
             changed = {n for n in before.keys() | after.keys() if _essence(before.get(n)) != _essence(after.get(n))}
             memory.services = {n: after[n] if n in changed else before[n] for n in after}
-            memory.stale &= newer
-            memory.written.clear()
             memory.seen_at, memory.error = self._clock.now(), ""
             for name in changed:
                 self._news(shimlet, memory.services.get(name, Observed(name)))
@@ -82,14 +87,13 @@ class World:
         """Something happened to it: what is known of it is out of date."""
         with self._lock:
             self._sequence += 1
-            self._memories[shimlet].written[name] = self._sequence
-            self._memories[shimlet].stale.add(name)
+            self._memories[shimlet].touched[name] = self._sequence
 
     def cached(self, shimlet: str, name: ServiceName) -> Observed | None:
         """What is known of it, if that is not out of date."""
         memory = self._memories[shimlet]
         with self._lock:
-            if memory.error or memory.services is None or name in memory.stale:
+            if memory.error or memory.services is None or name in memory.touched:
                 return None
             return memory.services.get(name, Observed(name))
 
@@ -103,16 +107,16 @@ class World:
         """Look at it now. Raises what the shimlet raises."""
         memory = self._memories[shimlet]
         with self._lock:
-            memory.stale.discard(name)  # an event from here on makes it stale again
+            memory.touched.pop(name, None)  # an event from here on makes it out of date again
         try:
             seen = self.shimlets[shimlet].observe(name)
         except BaseException:
             self.touch(shimlet, name)
             raise
         with self._lock:
-            self._sequence += 1
-            memory.written[name] = self._sequence
             if memory.services is not None:
+                self._sequence += 1
+                memory.observed[name] = self._sequence
                 if seen.generations:
                     memory.services[name] = seen
                 else:

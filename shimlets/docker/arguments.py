@@ -15,15 +15,17 @@ from shimlets.docker.options import EngineOptions, WorkloadOptions, workload_opt
 Json: TypeAlias = dict[str, Any]
 
 _OLDEST_CDI = (1, 44)
-_WEIGHTY = {"unless-stopped": "unless-stopped", "never": "no"}
+_POLICIES = {"unless-stopped": "unless-stopped", "never": "no"}
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What must be known of the engine. `api`: the version spoken; `runtime`: its default runtime."""
+    """What must be known of the engine. `api`: the version spoken; `runtime`: its default one; which limits its kernel has."""
 
     api: tuple[int, int] = (1, 41)
     runtime: str = "runc"
+    memory_limits: bool = True
+    cpu_limits: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,9 @@ def creation(
 ) -> Json:
     """The body of `POST /containers/create`. Raises Permanent if this engine cannot do what is asked for."""
     workload, options = service.workload, workload_options(service.workload.options)
+    if options.network == "none" and workload.port is not None:
+        message = f"docker: network: none, but port {workload.port} is to be reached; leave one of them out"
+        raise Permanent(message, reason="InvalidOption")
     values = placeholders(service, placement)
     body: Json = {
         "Image": image.ref,
@@ -80,15 +85,28 @@ def network(owner: str) -> Json:
     return {"Name": name, "Driver": "bridge", "CheckDuplicate": True, "Labels": {naming.INSTANCE: owner}}
 
 
-def limits(service: Service) -> Json:
-    """What can be changed of a container that runs, as its HostConfig ought to say it."""
+def limits(service: Service, engine: Engine) -> Json:
+    """What can be changed of a container that runs, as its HostConfig ought to say it.
+
+    An engine whose kernel lacks a kind of limit forgets it; asking for it again and again would be no help.
+    """
     workload = service.workload
-    policy = _WEIGHTY[workload_options(workload.options).restart]
+    policy = _POLICIES[workload_options(workload.options).restart]
     return {
-        "NanoCpus": round(workload.cpu * 1e9),
-        "Memory": workload.memory,
+        "NanoCpus": round(workload.cpu * 1e9) if engine.cpu_limits else 0,
+        "Memory": workload.memory if engine.memory_limits else 0,
         "RestartPolicy": {"Name": policy, "MaximumRetryCount": 0},
     }
+
+
+def not_honoured(service: Service, engine: Engine) -> tuple[str, ...]:
+    """Sentences about limits that this engine cannot keep."""
+    told = []
+    if service.workload.memory and not engine.memory_limits:
+        told.append("the memory limit is not honoured: the engine's kernel has no memory cgroup")
+    if service.workload.cpu and not engine.cpu_limits:
+        told.append("the cpu limit is not honoured: the engine's kernel has no cpu quota")
+    return tuple(told)
 
 
 def placeholders(service: Service, placement: Placement) -> Mapping[str, str]:
@@ -153,7 +171,7 @@ def _environment(
 def _host(service: Service, placement: Placement, *, owner: str, operator: EngineOptions, engine: Engine) -> Json:
     workload, options = service.workload, workload_options(service.workload.options)
     host: Json = {
-        **limits(service),
+        **limits(service, engine),
         "Init": True,
         "NetworkMode": naming.network_name(owner) if options.network == "bridge" else options.network,
         "SecurityOpt": ["no-new-privileges"],

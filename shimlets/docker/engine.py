@@ -48,19 +48,23 @@ class Invalid(Permanent):
 
 
 class Stream:
-    """An answer that goes on. Reading ends when the engine ends it, dies, or `close` is called from another thread."""
+    """An answer that goes on. Reading ends when the engine ends it, dies, or another thread hangs up.
+
+    Its connection is its own and goes back to no pool: what is hung up can never be somebody else's next call.
+    """
 
     def __init__(self, response: "Response", doing: str) -> None:
         self._response = response
         self._doing = doing
-        self._closed = False
+        self._lock = threading.Lock()
+        self._hung_up = False
 
     def chunks(self) -> Iterator[bytes]:
         """What comes, as it comes. Raises Transient if the engine stops in the middle."""
         try:
             yield from self._response.iter_content(chunk_size=None)
         except (OSError, AttributeError, ValueError) as error:  # the last two: closed under the reader's hands
-            if not self._closed:
+            if not self._hung_up:
                 raise translated(error, self._doing) from error
 
     def objects(self) -> Iterator[Mapping[str, Any]]:
@@ -72,13 +76,19 @@ class Stream:
         if rest.strip():
             yield json.loads(rest)
 
-    def close(self) -> None:
-        """Hang up."""
+    def hang_up(self) -> None:
+        """End the reading, from another thread."""
         from shimlets.docker import transport
 
-        self._closed = True
-        with contextlib.suppress(OSError, AttributeError, transport.SdkError):  # it ended meanwhile
-            transport.hang_up(self._response)
+        with self._lock, contextlib.suppress(OSError, AttributeError, transport.SdkError):  # it ended meanwhile
+            if not self._hung_up:
+                self._hung_up = True
+                transport.hang_up(self._response)
+
+    def close(self) -> None:
+        """Let go of the connection, in the reading thread."""
+        with self._lock:
+            self._hung_up = True
         self._response.close()
 
 
@@ -111,8 +121,9 @@ class Engine:
 
     @contextlib.contextmanager
     def stream(self, method: str, path: str, doing: str, **request: Any) -> Iterator[Stream]:
-        """One request whose answer goes on; hung up at the end. `timeout`: seconds of silence, None = for ever."""
+        """One request whose answer goes on; closed at the end. `timeout`: seconds of silence, None = for ever."""
         timeout = (self._timeout, request.pop("timeout", None))
+        request["headers"] = {"Connection": "close"} | request.get("headers", {})
         stream = Stream(self._send(method, path, doing, stream=True, timeout=timeout, **request), doing)
         try:
             yield stream
@@ -128,9 +139,14 @@ class Engine:
         with self._lock:
             if self._known is not None and self._known.runtime:
                 return self._known
-        runtime = self.call("GET", "/info", "ask the engine what it is").get("DefaultRuntime") or "runc"
+        info = self.call("GET", "/info", "ask the engine what it is")
         with self._lock:
-            self._known = Known(self._known.api if self._known else NEWEST, runtime)
+            self._known = Known(
+                self._known.api if self._known else NEWEST,
+                runtime=info.get("DefaultRuntime") or "runc",
+                memory_limits=bool(info.get("MemoryLimit", True)),
+                cpu_limits=bool(info.get("CpuCfsQuota", True)),
+            )
             return self._known
 
     def close(self) -> None:
@@ -141,13 +157,15 @@ class Engine:
             self._session = self._known = None
 
     def _send(self, method: str, path: str, doing: str, *, body: Any = None, **request: Any) -> "Response":
+        from shimlets.docker import transport
+
         if body is not None:
             request["json"] = body
         if params := request.pop("params", None):
             request["params"] = {k: json.dumps(v) if isinstance(v, dict) else v for k, v in params.items()}
         try:
             session, version = self._connected(request["timeout"])
-            url = f"{session.base_url}/v{version}{quote(path, safe='/:@')}"
+            url = f"{transport.base(session, streaming='stream' in request)}/v{version}{quote(path, safe='/:@')}"
             response = session.request(method, url, **request)
         except OSError as error:  # which all errors of requests are
             with self._lock:

@@ -87,7 +87,7 @@ def _follower(engine: Engine, container: str, prefix: str, since: float) -> Call
         lines = Lines()
         try:
             with engine.stream("GET", *_logs(container), params=_OUT | params) as stream:
-                to.on_close(stream.close)
+                to.on_close(stream.hang_up)
                 for chunk in stream.chunks():
                     if not all(to.put(prefix + line) for line in lines.after(chunk)):
                         return

@@ -25,7 +25,7 @@ from agent.contracts import (
     decode,
 )
 from shimlets.docker import naming
-from shimlets.docker.arguments import Json, address, limits
+from shimlets.docker.arguments import Engine, Json, address, limits
 from shimlets.docker.options import workload_options
 
 STEADY = timedelta(minutes=10)  # having run for so long, a container's earlier restarts are history
@@ -177,6 +177,7 @@ def observed(
     *,
     now: datetime,
     owner: str,
+    engine: Engine,
     host: str = "",
 ) -> Observed:
     """One service with all that inspects tell. A container without a detail vanished meanwhile and is left out."""
@@ -187,7 +188,7 @@ def observed(
         words = [
             f"replica {one.placement.index} {word}"
             for one in group
-            for word in drift(one, details[one.id], owner).words
+            for word in drift(one, details[one.id], owner=owner, engine=engine).words
             if details[one.id].word in HOLDING
         ]
         seen.append(_grouped(group, replicas, "; ".join(words)))
@@ -245,9 +246,9 @@ class Drift:
     unplugged: bool = False
 
 
-def drift(one: Found, seen: Detail, owner: str) -> Drift:
+def drift(one: Found, seen: Detail, *, owner: str, engine: Engine) -> Drift:
     """Compare a container, running or kept, with what was applied."""
-    wanted = limits(one.service)
+    wanted = limits(one.service, engine)
     words: list[str] = []
     update: Json = {}
     pairs = (("NanoCpus", "cpu", seen.nano_cpus), ("Memory", "memory", max(seen.memory, 0)))

@@ -31,7 +31,7 @@ from agent.contracts import (
     canonical,
     unsealed_by,
 )
-from shimlets.docker import logs, naming, observing
+from shimlets.docker import arguments, logs, naming, observing
 from shimlets.docker.applying import Applying, World, stranger
 from shimlets.docker.container import Containers
 from shimlets.docker.ending import Endings
@@ -92,9 +92,10 @@ class DockerShimlet:
             known | self._endings.known(),
             now=datetime.now(UTC),
             owner=self._owner,
+            engine=self._engine.known(),
             host=self._host,
         )
-        told = tuple(replace(g, notice=self._notice(g, there)) for g in seen.generations)
+        told = tuple(replace(g, notice="; ".join(self._notices(g, there))) for g in seen.generations)
         strangers = self._containers.strangers(name)
         return Observed(name, told, "; ".join(stranger(*one) for one in sorted(strangers.items())))
 
@@ -124,7 +125,7 @@ class DockerShimlet:
 
     def watch(self, stop: Event) -> Iterator[ServiceName]:
         """Names as they change, from the last list on."""
-        audit = Audit(self._containers, self._owner, self._lock)
+        audit = Audit(self._engine, self._containers, self._owner, self._lock)
         watch = Watch(self._engine, self._owner, audit.look, interval=self._options.audit_interval)
         return watch.names(stop, self._listed_at)
 
@@ -158,7 +159,7 @@ class DockerShimlet:
             (one.id, self._containers.inspected(one.id, words=False)) for one in there if one.placement.index in wanted
         )
         details = {container: detail for container, detail in looked if detail is not None}
-        return There(self._owner, there, details, stopping | self._endings.known().stopping)
+        return There(self._owner, self._engine.known(), there, details, stopping | self._endings.known().stopping)
 
     def _same(self, service: Service, secrets: Mapping[str, str]) -> Callable[[str], bool]:
         """Whether a seal was made of these secrets; where some were not handed over, nobody can tell that it was not."""
@@ -167,11 +168,18 @@ class DockerShimlet:
             return lambda _: True
         return lambda mark: self._seals.same(secrets, mark)
 
-    def _notice(self, generation: Generation, there: Sequence[Found]) -> str:
+    def _notices(self, generation: Generation, there: Sequence[Found]) -> Sequence[str]:
+        """What is worth telling of a generation that runs."""
+        if not generation.live:
+            return ()
+        moved = self._moved(generation, there)
+        return [*arguments.not_honoured(generation.service, self._engine.known()), *[moved] * bool(moved)]
+
+    def _moved(self, generation: Generation, there: Sequence[Found]) -> str:
         """Whether the tag that a live generation came from means another image now."""
         ref = generation.service.workload.image
         runs = next((one.image_id for one in there if one.service.digest == generation.service.digest), "")
-        if not generation.live or not runs or "@sha256:" in ref:
+        if not runs or "@sha256:" in ref:
             return ""
         try:
             means = self._images.image_id(ref)

@@ -11,7 +11,7 @@ from enum import IntEnum
 
 from agent.contracts import Fate, Placement, Service
 from shimlets.docker import naming
-from shimlets.docker.arguments import Json
+from shimlets.docker.arguments import Engine, Json
 from shimlets.docker.observing import Detail, Drift, Found, drift, fate
 
 
@@ -45,6 +45,7 @@ class There:
     """What there is of a generation. `containers`: oldest first; `details`: of those that run; `stopping`: ids."""
 
     owner: str
+    engine: Engine
     containers: Sequence[Found]
     details: Mapping[str, Detail]
     stopping: frozenset[str]
@@ -109,7 +110,7 @@ def _brought_up(there: There, one: Found, create: Step, *, fits: bool) -> list[S
     if one.word == "removing":
         return []
     seen = there.details.get(one.id)
-    drifted = drift(one, seen, there.owner) if seen is not None else Drift()
+    drifted = drift(one, seen, owner=there.owner, engine=there.engine) if seen is not None else Drift()
     if not fits or drifted.anew or one.word == "dead":
         return [Step(Verb.STOP, one.id)] if one.holds else [Step(Verb.REMOVE, one.id), create]
     todo = _named_right(there, one)

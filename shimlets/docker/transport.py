@@ -14,6 +14,7 @@ from docker import APIClient
 from docker.transport.unixconn import UnixHTTPAdapter, UnixHTTPConnection, UnixHTTPConnectionPool
 from docker.types.daemon import CancellableStream
 
+_STREAMS = "http+docker://streams"
 POOL = 32  # connections kept: workers, watchers, followers of logs
 
 SdkError = docker.errors.DockerException
@@ -47,6 +48,13 @@ class _OnePool(UnixHTTPAdapter):
         return pool
 
 
+class _OwnPool(_OnePool):
+    """A connection for each answer that goes on: hanging up on it can never hit somebody else's next call."""
+
+    def get_connection(self, url: Any, proxies: Any = None) -> Any:  # noqa: ARG002  # the signature is the SDK's
+        return _Pool(url, self.socket_path, self.timeout, maxsize=1)
+
+
 def session(host: str, timeout: float) -> APIClient:
     """An SDK client on that engine; opens nothing. Raises SdkError if the host cannot be understood."""
     client = APIClient(base_url=host, version="1.41", timeout=timeout, max_pool_size=POOL)  # type: ignore[arg-type]  # any number
@@ -54,7 +62,13 @@ def session(host: str, timeout: float) -> APIClient:
     if host.startswith("unix://"):
         path = "http+unix://" + host.removeprefix("unix://")
         client.mount("http+docker://", _OnePool(path, timeout, max_pool_size=POOL))  # type: ignore[arg-type]  # the same
+        client.mount(_STREAMS, _OwnPool(path, timeout))  # type: ignore[arg-type]  # the same
     return client
+
+
+def base(session: APIClient, *, streaming: bool) -> str:
+    """What URLs begin with. Over TCP a stream's connection is kept from the pool by its `Connection: close`."""
+    return _STREAMS if streaming and session.base_url.startswith("http+docker://") else str(session.base_url)
 
 
 def hang_up(response: Response) -> None:

@@ -68,7 +68,7 @@ class Watch:
         if since is not None:
             params["since"] = f"{since:.6f}"
         with self._engine.stream("GET", "/events", "read the engine's events", params=params) as stream:
-            to.on_close(stream.close)
+            to.on_close(stream.hang_up)
             self._seen = True
             for event in stream.objects():
                 name = service_of(event)
@@ -106,7 +106,8 @@ class Watch:
 class Audit:
     """Looks at one container after another for what was changed without an event, and now and then at the lock."""
 
-    def __init__(self, containers: Containers, owner: str, lock: Lock) -> None:
+    def __init__(self, engine: Engine, containers: Containers, owner: str, lock: Lock) -> None:
+        self._engine = engine
         self._containers = containers
         self._owner = owner
         self._lock = lock
@@ -121,9 +122,10 @@ class Audit:
             return None
         one = self._left.pop()
         seen = self._containers.inspected(one.id, words=False)
-        if seen is None or seen.word not in HOLDING or not drift(one, seen, self._owner).words:
+        if seen is None or seen.word not in HOLDING:
             return None
-        return one.service.name
+        drifted = drift(one, seen, owner=self._owner, engine=self._engine.known())
+        return one.service.name if drifted.words else None
 
     def _keep_lock(self) -> None:
         """Somebody may have pruned the volume that is the lock."""

@@ -18,7 +18,7 @@ from agent.contracts import (
     decode,
 )
 from shimlets.docker import naming
-from shimlets.docker.arguments import Engine, Image, address, creation, limits, network, placeholders
+from shimlets.docker.arguments import Engine, Image, address, creation, limits, network, not_honoured, placeholders
 from shimlets.docker.options import EngineOptions
 
 IMAGE = Image("mini:latest", "sha256:" + "ab" * 32)
@@ -100,11 +100,26 @@ def test_where_nothing_is_said_the_image_decides_what_runs():
 
 
 def test_limits_are_nano_cpus_and_bytes():
-    assert limits(service(cpu=1.5, memory=2**30, docker={"restart": "never"})) == {
+    assert limits(service(cpu=1.5, memory=2**30, docker={"restart": "never"}), Engine()) == {
         "NanoCpus": 1_500_000_000,
         "Memory": 2**30,
         "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
     }
+
+
+def test_a_limit_that_the_kernel_does_not_have_is_not_asked_for_and_told():
+    one = service(cpu=1.5, memory=2**30)
+    engine = Engine(memory_limits=False, cpu_limits=False)
+    assert {key: limits(one, engine)[key] for key in ("NanoCpus", "Memory")} == {"NanoCpus": 0, "Memory": 0}
+    memory, cpu = not_honoured(one, engine)
+    assert "memory limit is not honoured" in memory
+    assert "cpu limit is not honoured" in cpu
+    assert not_honoured(one, Engine()) == not_honoured(service(), engine) == ()
+
+
+def test_a_port_that_nothing_could_reach_is_refused():
+    with pytest.raises(Permanent, match="network: none, but port 8080 is to be reached"):
+        body(service(port=8080, docker={"network": "none"}))
 
 
 def test_env_is_filled_in_and_secrets_are_not():

@@ -209,3 +209,34 @@ def test_a_stream_is_read_as_objects_however_it_is_cut(fake: FakeEngine, engine:
     fake.answers["/y"] = (404, {"message": "no such thing"})
     with pytest.raises(Missing), engine.stream("GET", "/y", "read"):
         pass
+
+
+def test_a_stream_that_is_hung_up_leaves_the_calls_of_others_alone(fake: FakeEngine, engine: Engine):
+    fake.answers |= {"/s": (200, b'{"a":1}'), "/x": (200, {})}
+    wrong: list[XmodError] = []
+
+    def stream() -> None:
+        with engine.stream("GET", "/s", "read") as stream:
+            others = [threading.Thread(target=stream.hang_up) for _ in range(3)]
+            for other in others:
+                other.start()
+            list(stream.chunks())
+            for other in others:
+                other.join()
+
+    def call() -> None:
+        engine.call("GET", "/x", "look")
+
+    def many(do: Callable[[], None]) -> None:
+        try:
+            for _ in range(50):
+                do()
+        except XmodError as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=many, args=(do,)) for do in (stream, call, stream, call)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong

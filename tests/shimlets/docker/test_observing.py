@@ -8,6 +8,7 @@ import pytest
 
 from agent.contracts import Digest, Fate, Placement, Service, ServiceName, State, Workload, encode
 from shimlets.docker import naming
+from shimlets.docker.arguments import Engine
 from shimlets.docker.observing import (
     Detail,
     Drift,
@@ -223,12 +224,14 @@ def test_a_long_run_ends_a_row_of_restarts(seen: Detail, row: int):
 
 
 def test_drift_of_what_is_kept_is_not_told():
-    seen = observed(ServiceName("web"), [one()], {"d0": ran("exited", memory=7)}, Ours(), now=NOW, owner="edge")
+    seen = observed(
+        ServiceName("web"), [one()], {"d0": ran("exited", memory=7)}, Ours(), now=NOW, owner="edge", engine=Engine()
+    )
     assert seen.generations[0].drift == ""
 
 
 def test_a_container_that_vanished_between_list_and_inspect_is_left_out():
-    seen = observed(ServiceName("web"), [one(0), one(1)], {"d1": ran()}, Ours(), now=NOW, owner="edge")
+    seen = observed(ServiceName("web"), [one(0), one(1)], {"d1": ran()}, Ours(), now=NOW, owner="edge", engine=Engine())
     assert [r.placement.index for r in seen.generations[0].replicas] == [1]
 
 
@@ -266,4 +269,9 @@ POLICY = {"Name": "unless-stopped", "MaximumRetryCount": 0}
     ],
 )
 def test_drift_is_told_in_words_and_with_what_mends_it(workload: dict[str, Any], seen: Detail, wanted: Drift):
-    assert drift(one(of=service(**workload)), seen, "edge") == wanted
+    assert drift(one(of=service(**workload)), seen, owner="edge", engine=Engine()) == wanted
+
+
+def test_a_limit_that_the_kernel_does_not_have_is_no_drift():
+    engine = Engine(memory_limits=False, cpu_limits=False)
+    assert drift(one(of=service(cpu=1.0, memory=7)), ran(), owner="edge", engine=engine) == Drift()

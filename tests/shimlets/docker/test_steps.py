@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from agent.contracts import Digest, Placement, Service, ServiceName, Workload
+from shimlets.docker.arguments import Engine
 from shimlets.docker.observing import Detail, Found
 from shimlets.docker.steps import Step, There, Verb, steps
 
@@ -37,7 +38,7 @@ def todo(
     *containers: Found, wanted: list[Placement], stopping: str = "", of: Service | None = None, **seen: Any
 ) -> list[Step]:
     details = {c.id: right(c.word, **seen) for c in containers}
-    there = There("edge", containers, details, frozenset(filter(None, [stopping])))
+    there = There("edge", Engine(), containers, details, frozenset(filter(None, [stopping])))
     return steps(there, of or service(), wanted, lambda seal: seal != "other")
 
 

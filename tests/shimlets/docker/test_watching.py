@@ -215,7 +215,7 @@ def test_a_stream_that_ends_while_the_engine_lives_is_told_as_that(
     monkeypatch.setattr(shimlet._engine, "stream", kept)
     with Watched(shimlet) as watched:
         until(lambda: streams, "it reads")
-        streams[0].close()
+        streams[0].hang_up()
         until(lambda: not watched.thread.is_alive(), "the watch ends")
     assert [record.reason for record in caplog.records if record.msg == "lost sight"] == ["StreamEnded"]
 

@@ -1,0 +1,226 @@
+"""What the operator says, what the controller remembers of the source, and whom it sends to be looked at."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from agent.contracts import ServiceName
+from agent.control.board import Phase
+from agent.control.controller import Limits, UnknownNameError
+from agent.control.desired import Doubt
+from agent.control.plan import Keep, Remove, Run
+from agent.control.words import Words
+from agent.spec.resolve import Wanted
+from tests.fakes.agent import MiniAgent, clock_at_noon, service
+from tests.fakes.memory import World
+
+WEB, API = service("web"), service("api")
+
+
+def made(*services: object, **options: object) -> MiniAgent:
+    clock = clock_at_noon()
+    agent = MiniAgent(World(now=clock.now, probes=False, stops_at_once=True), clock, **options)  # type: ignore[arg-type]
+    agent.see()
+    if services:
+        agent.want(*services)  # type: ignore[arg-type]
+        agent.settle(5)
+    return agent
+
+
+def queued(agent: MiniAgent) -> list[str]:
+    taken = []
+    while (name := agent.queue.take("memory", timeout=0)) is not None:
+        taken.append(name)
+        agent.queue.done(name)
+    return taken
+
+
+def test_a_change_queues_just_the_names_that_it_concerns() -> None:
+    agent = made(WEB, API)
+    queued(agent)
+    agent.want(replace(WEB, replicas=2), API)
+    assert queued(agent) == ["web"]
+    agent.want(replace(WEB, replicas=2), API)
+    assert queued(agent) == []
+
+
+def test_after_a_restart_what_is_right_is_in_no_hurry() -> None:
+    agent = made(WEB, API)
+    again = MiniAgent(agent.memory, agent.clock)  # type: ignore[arg-type]
+    again.see()
+    again.want(service("api", "v2"), WEB)
+    assert queued(again) == ["api", "web"], "a fresh commit goes before what runs already"
+    status = again.board.get(WEB.name)
+    assert status is None or status.phase is not Phase.PROGRESSING
+
+
+def test_a_name_that_nobody_wants_and_nobody_sees_has_no_intent() -> None:
+    agent = made(WEB)
+    assert agent.controller.intent(ServiceName("nobody")) is None
+    agent.controller.hint([ServiceName("nobody")])
+    assert queued(agent) == []
+
+
+def test_a_hint_queues() -> None:
+    agent = made(WEB)
+    queued(agent)
+    agent.controller.hint([WEB.name])
+    assert queued(agent) == ["web"]
+
+
+# Restart.
+
+
+def test_a_restart_is_for_what_is_wanted() -> None:
+    agent = made(Wanted(WEB, suspended=False, restarted_at=None, line=1).service, API)
+    state = agent.controller.desired()
+    assert state is not None
+    agent.want(wanted={**state.wanted, API.name: replace(state.wanted[API.name], suspended=True)})
+    with pytest.raises(UnknownNameError, match="it is kept: Suspended"):
+        agent.controller.restart(API.name)
+    with pytest.raises(UnknownNameError, match="no such service is wanted"):
+        agent.controller.restart(ServiceName("nobody"))
+
+
+def test_a_restart_is_taken_once_and_survives_the_agent_until_then() -> None:
+    agent = made(WEB)
+    agent.clock.advance(60)  # type: ignore[attr-defined]
+    agent.controller.restart(WEB.name)
+    again = MiniAgent(agent.memory, agent.clock, words=Words.from_plain(agent.kept.data))  # type: ignore[arg-type]
+    agent.memory.agent_died("test")
+    again.see()
+    agent.memory.log.clear()
+    again.want(WEB)
+    again.settle(20)
+    assert [line.split()[0] for line in agent.memory.log] == ["stop", "start"]
+    assert Words.from_plain(again.kept.data).restarts == {}
+
+
+def test_a_restart_of_what_is_in_doubt_restarts_what_runs() -> None:
+    agent = made(WEB)
+    agent.clock.advance(60)  # type: ignore[attr-defined]
+    agent.want(doubts={WEB.name: Doubt("SpecInvalid", "web.yaml: 1:1: no")})
+    agent.controller.restart(WEB.name)
+    agent.memory.log.clear()
+    agent.settle(20)
+    assert [line.split()[0] for line in agent.memory.log] == ["stop", "start"]
+    assert agent.controller._words.restarts == {}
+
+
+# Rollout.
+
+
+def test_a_rollout_of_nothing_is_refused_with_the_names_that_could() -> None:
+    agent = made(WEB)
+    with pytest.raises(UnknownNameError, match="those that do: none does"):
+        agent.controller.rollout([WEB.name])
+    assert agent.controller.rollout([]) == ()
+
+
+def test_a_rollout_that_was_asked_for_twice_is_one() -> None:
+    agent = made(WEB, API)
+    new = [replace(s, digest=f"new-{s.name}") for s in (WEB, API)]
+    agent.want(*new)
+    agent.controller.rollout([])
+    with pytest.raises(UnknownNameError):
+        agent.controller.rollout([API.name])
+    agent.controller.rollout([WEB.name])
+    assert agent.controller._words.rollouts == ("api", "web")
+
+
+# Prune words.
+
+
+def test_approving_what_is_not_held_releases_nothing() -> None:
+    names = [service(name) for name in "abcd"]
+    agent = made(*names)
+    agent.want(*names[:2])
+    with pytest.raises(UnknownNameError, match="a is not held; held are: c, d"):
+        agent.controller.approve([ServiceName("c"), ServiceName("a")])
+    assert agent.controller._words.approved == frozenset()
+    assert set(agent.controller.held()) == {"c", "d"}
+
+
+def test_approving_nothing_when_nothing_is_held_is_nothing() -> None:
+    assert made(WEB).controller.approve([]) == ()
+
+
+def test_approving_all_releases_what_can_be_released_and_keeps_the_rest() -> None:
+    names = [service("a"), service("b"), service("c"), service("d", protected=True)]
+    agent = made(*names)
+    agent.want(names[0])
+    assert agent.controller.approve([]) == ("b", "c")
+    assert agent.controller.held().keys() == {"d"}
+    assert agent.controller._words.approved == {"b", "c"}
+    agent.settle()
+    assert agent.controller._words.approved == frozenset()
+
+
+def test_the_budget_is_the_operators() -> None:
+    names = [service(name) for name in "abcd"]
+    agent = made(*names, limits=Limits(0.5, timedelta(minutes=1)))
+    agent.clock.advance(3600)  # type: ignore[attr-defined]
+    agent.want(*names[:2])
+    assert agent.controller.held() == {}
+
+
+def test_a_held_removal_is_over_when_the_service_is_gone_behind_our_back() -> None:
+    names = [service(name) for name in "abcd"]
+    agent = made(*names)
+    agent.want(*names[:2])
+    agent.memory.vanish("c")
+    agent.settle(2)
+    assert agent.controller.held().keys() == {"d"}
+    assert agent.board.get(ServiceName("c")) is None
+
+
+def test_a_candidate_while_another_services_shimlet_does_not_exist() -> None:
+    agent = made(WEB, API, service("x"), service("y"))
+    agent.want(API, service("x"), service("y"), service("other", shimlet="kubernetes"))
+    agent.settle()
+    assert not agent.memory.observed("web").generations
+    intent = agent.controller.intent(ServiceName("other"))
+    assert isinstance(intent, Keep)
+    assert "there is no shimlet kubernetes" in intent.message
+
+
+# Adopt.
+
+
+def test_adopting_counts_and_lets_follow() -> None:
+    agent = made(WEB, API)
+    agent = MiniAgent(agent.memory, agent.clock)  # type: ignore[arg-type]
+    agent.see()
+    agent.want(API, source="folder:/new")
+    assert agent.controller.held()[WEB.name].reason == "OtherSource"
+    assert agent.controller.adopt("folder:/specs") == 2
+    assert isinstance(agent.controller.intent(WEB.name), Remove)
+    assert isinstance(agent.controller.intent(API.name), Run)
+
+
+# Memory of the source.
+
+
+def test_a_source_that_is_replaced_and_comes_back_goes_on() -> None:
+    agent = made(WEB, API)
+    agent.want(identity="9:9")
+    assert {held.reason for held in agent.controller.held().values()} == {"SourceEmpty"}
+    agent.want(WEB, API)
+    assert agent.controller.held() == {}
+    agent.want(API)
+    agent.settle()
+    assert not agent.memory.observed("web").generations, "it was seen in it after the swap"
+
+
+def test_what_is_held_for_an_empty_source_does_not_go_when_the_first_file_comes() -> None:
+    agent = made(WEB)
+    again = MiniAgent(agent.memory, agent.clock)  # type: ignore[arg-type]
+    agent.memory.agent_died("test")
+    again.see()
+    again.want()
+    assert again.controller.held()[WEB.name].reason == "SourceEmpty"
+    again.want(API)
+    again.settle()
+    assert sum(agent.memory.running("web").values()) == 1
+    assert again.controller.held()[WEB.name].reason == "SourceEmpty"

@@ -136,8 +136,10 @@ class Created:
         if ctx.secrets.changed(ctx.target.workload, generation.secrets):
             return Pending("Creating", "a secret has another value now")
         served = generation.fate is Fate.SERVED
-        there = {r.placement for r in generation.replicas if r.live or (r.state is State.EXITED and not served)}
-        if generation.fate is Fate.FAILED:  # somebody asked for another try of what is left of the last one
+        there = {r.placement for r in generation.replicas if r.live}
+        if generation.fate is Fate.NEW:
+            there |= {r.placement for r in generation.replicas if r.state is State.EXITED and r.placement in placements}
+        elif not served:  # somebody asked for another try of what is left of a failure
             there = set()
         if set(placements) == there and len(generation.replicas) <= ctx.target.replicas:
             return Achieved()

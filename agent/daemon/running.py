@@ -57,10 +57,11 @@ def run(settings: Settings, *, once: bool) -> int:
         logger.error("cannot start", extra={"error": str(error)})
         sys.stderr.write(f"xmod-agent: {error}\n")
         return 1
-    try:
-        return running.settle() if once else running.wait()
-    finally:
-        running.stop()
+    with running.signals():  # also while it stops: a second signal must not cut that short
+        try:
+            return running.settle() if once else running.wait()
+        finally:
+            running.stop()
 
 
 class Running:
@@ -180,24 +181,26 @@ class Running:
             },
         )
 
+    def signals(self) -> Signals:
+        """While entered: TERM and INT stop it, HUP reads the source again."""
+        return Signals(self._threads.stop, self._source.kick)
+
     def wait(self) -> int:
         """Until a signal says stop."""
-        with Signals(self._threads.stop, self._source.kick):
-            while not self._threads.stop.wait(3600):
-                pass
+        while not self._threads.stop.wait(3600):
+            pass
         return 0
 
     def settle(self) -> int:
         """Until nothing is on its way any more: 0 if all is as the folder says, else 1."""
         began = self._clock.monotonic()
-        with Signals(self._threads.stop, self._source.kick):
-            while not self._threads.stop.wait(0.2):
-                if self._controller.desired() is None and self._clock.monotonic() - began > _UNREAD:
-                    logger.error("the source cannot be read", extra={"error": self._scanner.error})
-                    return 1
-                states = self._settled()
-                if states is not None:
-                    return 0 if states and not self._invalid() else 1
+        while not self._threads.stop.wait(0.2):
+            if self._controller.desired() is None and self._clock.monotonic() - began > _UNREAD:
+                logger.error("the source cannot be read", extra={"error": self._scanner.error})
+                return 1
+            states = self._settled()
+            if states is not None:
+                return 0 if states and not self._invalid() else 1
         return 1
 
     def stop(self) -> None:

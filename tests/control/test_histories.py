@@ -12,8 +12,8 @@ from datetime import timedelta
 
 import pytest
 
-from agent.contracts import Fate, Service
-from agent.control.board import Phase
+from agent.contracts import Digest, Fate, Generation, Service
+from agent.control.board import Phase, Status
 from agent.control.controller import Limits
 from tests.fakes.agent import MiniAgent, clock_at_noon, service
 from tests.fakes.memory import Crash, World
@@ -111,32 +111,58 @@ class History:
             if self.world.observed(name, owner="test").generations:
                 yield f"not wanted, and {self.world.running(name)} is left"
             return
-        status = self.agent.status(name)
         generations = {g.service.digest: g for g in self.world.observed(name, owner="test").generations}
         bad = wish.digest in self.world.crashing | self.world.mute
-        match status.phase:
-            case Phase.READY:
-                if running != {wish.digest: wish.replicas} or bad or len(generations) != 1:
-                    yield f"Ready, and {running} of {list(generations)} runs for {wish.replicas} x {wish.digest}"
-            case Phase.DEGRADED:
-                lost_its_place = status.converged.reason == "NoRoom" and not generations
-                if (len(running) != 1 and not lost_its_place) or (
-                    wish.digest in running and not status.notices and status.goal == ""
-                ):
-                    yield f"Degraded, and {running} runs: {status}"
-            case Phase.FAILED:
-                if not bad or running:
-                    yield f"Failed, and bad is {bad}, {running} runs: {status}"
-                if wish.digest in generations and generations[wish.digest].fate is not Fate.FAILED:
-                    yield f"Failed, and the world does not say so: {generations[wish.digest].fate}"
-            case Phase.PROGRESSING:
-                if status.converged.reason not in ("NoRoom", "Retiring", "CrashLoop"):
-                    yield f"not at rest: {status.goal} {status.converged}"
-            case _:
-                yield f"{status.phase} at the end: {status}"
-        served = [g for g in generations.values() if g.fate is Fate.SERVED]
-        if served and not running and all(r.state != "exited" for g in served for r in g.replicas):
-            yield f"stopped in vain: {served[0].service.digest[:8]} served, and nothing runs; {status.converged}"
+        yield from _unfit(End(self.agent.status(name), wish, bad, running, generations))
+
+
+@dataclass
+class End:
+    """How a wanted service ended: what is said of it, whether its wish can succeed, what runs and what is there."""
+
+    status: Status
+    wish: Service
+    bad: bool
+    running: dict[Digest, int]
+    there: dict[Digest, Generation]
+
+
+def _unfit(end: End) -> Iterator[str]:
+    """What is said does not fit what is there, or something was stopped in vain."""
+    verdict = _JUDGES.get(end.status.phase)
+    fault = verdict(end) if verdict is not None else "no phase to end in"
+    if fault:
+        yield f"{fault}: {end.status.phase}, {end.running} of {list(end.there)} runs; {end.status}"
+    served = [g for g in end.there.values() if g.fate is Fate.SERVED]
+    if served and not end.running and all(r.state != "exited" for g in served for r in g.replicas):
+        yield f"stopped in vain: {served[0].service.digest[:8]} served, and nothing runs; {end.status.converged}"
+
+
+def _ready(end: End) -> str:
+    whole = end.running == {end.wish.digest: end.wish.replicas} and len(end.there) == 1
+    return "" if whole and not end.bad else f"not {end.wish.replicas} x {end.wish.digest}"
+
+
+def _degraded(end: End) -> str:
+    lost_its_place = end.status.converged.reason == "NoRoom" and not end.there
+    if len(end.running) != 1 and not lost_its_place:
+        return "not one generation runs"
+    unsaid = end.wish.digest in end.running and not end.status.notices and end.status.goal == ""
+    return "the wish runs" if unsaid else ""
+
+
+def _failed(end: End) -> str:
+    if not end.bad or end.running:
+        return "it need not have failed"
+    own = end.there.get(end.wish.digest)
+    return "" if own is None or own.fate is Fate.FAILED else "the world does not say so"
+
+
+def _progressing(end: End) -> str:
+    return "" if end.status.converged.reason in ("NoRoom", "Retiring", "CrashLoop") else "not at rest"
+
+
+_JUDGES = {Phase.READY: _ready, Phase.DEGRADED: _degraded, Phase.FAILED: _failed, Phase.PROGRESSING: _progressing}
 
 
 @pytest.mark.parametrize("block", range(10))

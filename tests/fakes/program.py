@@ -121,6 +121,8 @@ def _sweep(instance: str) -> None:
             api.remove_container(container["Id"], force=True)
         for network in api.networks(filters=mine):
             api.remove_network(network["Id"])
+        for volume in api.volumes(filters={"name": f"xmod-lock-{instance}-"})["Volumes"] or []:
+            api.remove_volume(volume["Name"])
 
 
 @contextlib.contextmanager

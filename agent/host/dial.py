@@ -147,7 +147,7 @@ def _asked(check: Check, address: str) -> tuple[bool, bool, str]:
             host, _, port = address.rpartition(":")
             socket.create_connection((host.strip("[]"), int(port)), check.timeout).close()
             return True, False, ""
-        status, _ = _http(address, "GET", check.path, b"", check.timeout)
+        status, _ = _http(address, "GET", check.path, b"", check.timeout, most=0)  # a body may never end
     except ConnectionRefusedError:
         return False, True, f"{address} refuses connections"
     except (OSError, ValueError, http.client.HTTPException) as error:
@@ -159,12 +159,15 @@ def _asked(check: Check, address: str) -> tuple[bool, bool, str]:
     return False, False, f"{check.path} says {status}"
 
 
-def _http(address: str, method: str, path: str, body: bytes, timeout: float) -> tuple[int, bytes]:
+def _http(
+    address: str, method: str, path: str, body: bytes, timeout: float, *, most: int = 1 << 20
+) -> tuple[int, bytes]:
+    """One request; of the answer's body at most so many bytes."""
     connection = http.client.HTTPConnection(address, timeout=timeout)
     try:
         connection.request(method, path, body or None, {"User-Agent": "xmod-agent", "Connection": "close"})
         response = connection.getresponse()
-        return response.status, response.read(1 << 20)
+        return response.status, response.read(most) if most else b""
     finally:
         connection.close()
 

@@ -64,6 +64,9 @@ class Watcher:
         except (Transient, Permanent) as error:
             self._lost(str(error))
             return False
+        except Exception as bug:  # noqa: BLE001 - the thread boundary: a shimlet may be a stranger's, and may mend itself
+            self._lost(f"a bug in the shimlet: {bug!r}", bug)
+            return False
         self._controller.saw(self._name, changed)
         return True
 
@@ -74,11 +77,15 @@ class Watcher:
                 self._controller.hint((name,))
         except (Transient, Permanent) as error:
             log.warning("lost sight of a world", extra={"shimlet": self._name, "error": str(error)})
+        except Exception as bug:
+            log.warning("lost sight of a world", exc_info=bug, extra={"shimlet": self._name, "error": repr(bug)})
 
-    def _lost(self, error: str) -> None:
+    def _lost(self, error: str, bug: Exception | None = None) -> None:
         sight = self._world.sights()[self._name]
         if sight.error != error:
             log.warning(
-                "a world is out of sight, its services stay as they are", extra={"shimlet": self._name, "error": error}
+                "a world is out of sight, its services stay as they are",
+                exc_info=bug,
+                extra={"shimlet": self._name, "error": error},
             )
         self._controller.lost(self._name, error)

@@ -77,7 +77,11 @@ def unsealed_by(secrets: Mapping[str, str], mark: str) -> bool:
     """Whether `mark` was made of exactly these values. About 50 ms: ask it about news only."""
     if not secrets or not mark:
         return not secrets and not mark
-    return hmac.compare_digest(mark, _sealed(secrets, bytes.fromhex(mark.partition(":")[0])))
+    try:
+        salt = bytes.fromhex(mark.partition(":")[0])
+    except ValueError:
+        return False  # somebody tampered with it
+    return hmac.compare_digest(mark.encode(), _sealed(secrets, salt).encode())
 
 
 def _sealed(secrets: Mapping[str, str], salt: bytes) -> str:

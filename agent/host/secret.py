@@ -9,7 +9,6 @@ import hmac
 import os
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 
 from agent.contracts import SecretRef, Transient, Workload, canonical, unsealed_by
 
@@ -52,11 +51,17 @@ class HostSecrets:
                 raise Transient(message, reason="SecretUnreadable", delay=30.0)
             return self._environment[ref.name]
         try:
-            with Path(ref.name).open("rb") as file:
-                data = file.read(_LARGEST + 1)
-            if len(data) > _LARGEST or b"\0" in data:
-                raise Transient(f"env {key}: {ref.name} is no secret of at most {_LARGEST} bytes of text")
+            with open(ref.name, "rb", opener=_not_waiting) as file:
+                data = file.read(_LARGEST + 1) or b""
+            if len(data) > _LARGEST or b"\0" in data or not data:
+                message = f"env {key}: {ref.name} is no secret of 1 to {_LARGEST} bytes of text"
+                raise Transient(message, reason="SecretUnreadable", delay=30.0)
             return data.decode().rstrip("\n")
         except (OSError, UnicodeDecodeError) as error:
             message = f"env {key}: cannot read secret file {ref.name}: {error}"
             raise Transient(message, reason="SecretUnreadable", delay=30.0) from error
+
+
+def _not_waiting(path: str, flags: int) -> int:
+    """Open without waiting for the other end, should it be a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)

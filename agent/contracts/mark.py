@@ -40,7 +40,7 @@ def decode(text: str) -> tuple[Service, Placement]:
     try:
         data = json.loads(text)
         return _built(Service, data["service"]), _built(Placement, data["placement"])
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not a mark: {error!r}") from error
 
 

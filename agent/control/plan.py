@@ -12,6 +12,7 @@ from typing import TypeAlias
 from agent.contracts import Digest, Fate, Generation, Observed, Service, ServiceName
 from agent.control.desired import DesiredState, Doubt
 from agent.control.gate import Candidate, Judgement
+from agent.control.rollout import as_it_runs
 from agent.control.words import Words
 from agent.control.world import Sight
 from agent.spec.resolve import Wanted
@@ -164,7 +165,8 @@ def _wanted(wanted: Wanted, found: Sequence[tuple[str, Observed]], inputs: Input
         same = applied is not None and _same(service, applied, inputs.words.agreed.get(service.name))
         if same and applied is not None and service.name not in inputs.words.rollouts:
             message = f"its spec resolves to shimlet {service.shimlet} now; xmod-agent rollout {service.name}"
-            return Run(applied.service, "ResolvesDifferently", message, after, asked is not None)
+            kept = replace(_as_applied(service, applied), shimlet=applied.service.shimlet)
+            return Run(kept, "ResolvesDifferently", message, after, asked is not None)
         return Remove(elsewhere[0], moved=True)
     return Run(service, restart_after=after, retry=asked is not None)
 
@@ -195,7 +197,7 @@ def _unwanted(
         return Keep(shimlet, "WorldUnseen", error or "it is not seen now")
     if error or marked is None or marked.fate is Fate.FAILED:
         return Keep(shimlet, doubt.reason, doubt.message)
-    return Run(marked.service, doubt.reason, doubt.message, restart_after=asked, retry=asked is not None)
+    return Run(as_it_runs(marked), doubt.reason, doubt.message, restart_after=asked, retry=asked is not None)
 
 
 def _in_turn(
@@ -220,7 +222,7 @@ def _in_turn(
             note = "ResolvesDifferently"
             if name in inputs.words.rollouts:
                 note, message = "RolloutWaits", f"after {busy}, which is not through yet"
-            plan[name] = replace(intent, service=applied.service, note=note, message=message)
+            plan[name] = replace(intent, service=_as_applied(intent.service, applied), note=note, message=message)
     return plan
 
 
@@ -230,6 +232,11 @@ def _applied(service: Service, observed: Observed, agreed: tuple[Digest, Digest]
         return None
     same = [g for g in observed.generations if _same(service, g, agreed)]
     return next((g for g in reversed(same) if g.fate is not Fate.FAILED), None)
+
+
+def _as_applied(service: Service, applied: Generation) -> Service:
+    """What the spec says of counts and ports, with what it resolved to when it was applied."""
+    return replace(service, workload=applied.service.workload, digest=applied.service.digest)
 
 
 def _same(service: Service, generation: Generation, agreed: tuple[Digest, Digest] | None) -> bool:

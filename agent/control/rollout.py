@@ -53,12 +53,18 @@ def target(wanted: Service, observed: Observed, *, burnt: str, route: Digest | N
     if not burnt and (fits or proven is None):
         return Target(wanted)
     if not burnt and proven is not None and room is not None:
-        return Target(proven.service, frozenset({wanted.digest}), waits=room.need)
+        return Target(as_it_runs(proven), frozenset({wanted.digest}), waits=room.need)
     failed = frozenset(g.service.digest for g in observed.generations if g.fate is Fate.FAILED) | {wanted.digest}
     older = proven or next(iter(back), None)
     if older is None:
         return Target(None, failed, burnt)
     return Target(replace(older.service, replicas=wanted.replicas), failed, burnt)
+
+
+def as_it_runs(generation: Generation) -> Service:
+    """Its service with as many replicas as there are: a mark tells how many there were when its replica was made."""
+    last = max((replica.placement.index for replica in generation.replicas), default=generation.service.replicas - 1)
+    return replace(generation.service, replicas=last + 1)
 
 
 def routed(observed: Observed, route: Digest | None) -> Generation | None:

@@ -178,7 +178,9 @@ def test_a_changed_default_shimlet_moves_nothing_until_its_rollout() -> None:
     edited = replace(elsewhere, spec_digest=Digest("edited"))
     words = noted(Inputs(wants(replace(edited, shimlet="memory")), HERE, NO_WORDS))
     assert noted(Inputs(wants(edited), sights, words)) == words
-    assert of_web(wants(edited), sights, words) == Run(WEB, "ResolvesDifferently", message)
+    assert of_web(wants(edited), sights, words) == Run(
+        replace(edited, shimlet="memory"), "ResolvesDifferently", message
+    )
 
 
 def test_the_lane_is_where_it_is_looked_at() -> None:
@@ -273,7 +275,7 @@ def test_a_spec_that_changed_without_the_digest_is_still_the_same_when_it_resolv
     assert noted(Inputs(wants(new), HERE, words)) is words
     intent = of_web(wants(new), HERE, words)
     assert isinstance(intent, Run)
-    assert (intent.note, intent.service) == ("ResolvesDifferently", WEB)
+    assert (intent.note, intent.service) == ("ResolvesDifferently", edited)
     changed = replace(new, spec_digest=Digest("changed"))
     assert of_web(wants(changed), HERE, words) == Run(changed)
     assert noted(Inputs(wants(changed), HERE, words)).agreed == {}

@@ -1,11 +1,11 @@
 """DESIGN.md's promises 1, 2, 4, 8, 9, 10, 12 and 13 over the real core, from the bytes of files to what runs."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
-from agent.contracts import Fate, Observed, ServiceName, Shimlet, State
+from agent.contracts import Fate, Observed, Service, ServiceName, Shimlet, State
 from agent.control.board import Phase, Status
 from agent.control.controller import UnknownNameError
 from agent.control.plan import Keep, Run
@@ -468,8 +468,6 @@ def test_8_a_foreign_thing_in_our_place_is_reported_and_the_old_one_untouched() 
 
     class Lists(MemoryShimlet):
         def list(self) -> dict[ServiceName, Observed]:
-            from dataclasses import replace
-
             return {name: replace(seen, foreign="") for name, seen in super().list().items()}
 
     host = Host()
@@ -588,6 +586,62 @@ def test_9_a_restart_of_what_resolves_differently_restarts_it_once_as_it_was() -
     assert host.effects() == ["stop web", "start web"]
     assert host.world.running("web") == before
     assert host.agent.controller._words.restarts == {}
+
+
+class Oldest(MemoryShimlet):
+    """The oldest replica speaks for its generation, as a container's labels do: they are never written again."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world, "test")
+        self.first: dict[tuple[str, str], Service] = {}
+
+    def list(self) -> dict[ServiceName, Observed]:
+        return {name: self._old(seen) for name, seen in super().list().items()}
+
+    def observe(self, name: ServiceName) -> Observed:
+        return self._old(super().observe(name))
+
+    def _old(self, seen: Observed) -> Observed:
+        services = [self.first.setdefault((seen.name, g.service.digest), g.service) for g in seen.generations]
+        return replace(
+            seen, generations=tuple(replace(g, service=s) for g, s in zip(seen.generations, services, strict=True))
+        )
+
+
+def scaled(upgrade: str = "") -> Host:
+    """A service that was made with one replica and has three by now."""
+    host = Host()
+    shimlet = Oldest(host.world)
+    host.agent = MiniAgent(host.world, host.clock, shimlets={"memory": shimlet})
+    host.has(a=document("web")).has(a=document("web", extra="replicaCount: 3"))
+    assert host.status().ready == 3
+    host.effects()
+    host.folder = host.folder.restarted()
+    host.folder.upgrade = upgrade
+    words = Words.from_plain(dict(host.agent.kept.data)) if upgrade else Words()
+    host.agent = MiniAgent(host.world, host.clock, shimlets={"memory": shimlet}, words=words)
+    host.agent.see()
+    return host
+
+
+def test_2_an_invalid_file_keeps_as_many_replicas_as_there_are_although_marks_are_old() -> None:
+    host = scaled().has(a=BROKEN)
+    assert host.effects() == []
+    assert (host.status().phase, host.status().ready) == (Phase.KEPT, 3)
+
+
+def test_2_an_invalid_file_keeps_a_service_that_was_scaled_down() -> None:
+    host = scaled().has(a=document("web", extra="replicaCount: 2"))
+    host.effects()
+    host.folder = host.folder.restarted()
+    host.agent.controller._words = Words()
+    assert host.has(a=BROKEN).effects() == []
+
+
+def test_9_what_resolves_differently_keeps_its_replicas_and_still_follows_their_count() -> None:
+    host = scaled("2").has(a=document("web", extra="replicaCount: 3"))
+    assert host.effects() == []
+    assert any("ResolvesDifferently" in notice for notice in host.status().notices)
 
 
 # 10. The old one stays until the new one serves.

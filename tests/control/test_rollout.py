@@ -117,3 +117,9 @@ def test_the_route_or_else_the_newest_that_served_serves() -> None:
     assert routed(found, V1.digest) == generation(V1)
     assert routed(found, Digest("gone")) == generation(V2)
     assert routed(seen(generation(V3, NEW)), None) is None
+
+
+def test_without_room_the_proven_one_keeps_as_many_replicas_as_it_has() -> None:
+    """A mark tells how many there were when its replica was made."""
+    two = Generation(V1, tuple(Replica(Placement(i, 18000 + i), State.RUNNING) for i in range(2)), SERVED)
+    assert walked(two, room=NO_ROOM).service == replace(V1, replicas=2)

@@ -128,6 +128,9 @@ class Controller:
                     self.replan()
 
     def _gone(self, name: ServiceName, *, moved: bool) -> None:
+        if not moved and any(name in (sight.services or {}) for sight in self._world.sights().values()):
+            self.replan()  # it is in another world, too: the same removal goes on there
+            return
         self._removing -= {name}
         self._born.pop(name, None)
         if not moved:
@@ -203,7 +206,7 @@ class Controller:
     ) -> None:
         status = self._board.get(name)
         if isinstance(intent, Run):
-            settled = not isinstance(old, Run) and self._settled(intent)
+            settled = (not isinstance(old, Run) or _only_moved(old, intent)) and self._settled(intent)
             priority = Priority.RESYNC if settled else Priority.CHANGE
             if not settled:
                 queued = opinion.queued(intent, status, now)
@@ -360,6 +363,14 @@ class Controller:
         if words != self._words:
             self._words = words
             self._memory.save(words.to_plain())
+
+
+def _only_moved(old: Run, new: Run) -> bool:
+    """It stands elsewhere now, or something else in its file changed."""
+    stands = new.service
+    return new == replace(
+        old, service=replace(old.service, revision=stands.revision, source=stands.source, file=stands.file)
+    )
 
 
 def _reasons(words: Words) -> dict[ServiceName, str]:

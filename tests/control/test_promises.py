@@ -1,5 +1,7 @@
 """DESIGN.md's promises 1, 2, 4, 8, 9, 10, 12 and 13 over the real core, from the bytes of files to what runs."""
 
+import threading
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -107,6 +109,15 @@ def test_1_where_a_document_stands_does_not_matter(then: dict[str, str]) -> None
     assert host.effects() == []
     assert host.status().phase is Phase.READY
     assert host.held() == {}
+
+
+def test_1_a_file_that_is_renamed_or_commented_is_no_change_that_anyone_waits_for() -> None:
+    host = Host().has(a=document("web"))
+    told: list[Status | None] = []
+    host.agent.board.listen(lambda before, after: told.append(after))
+    host.has(a=document("web") + "# a comment\n").has(b=document("web"))
+    assert all(after is not None and after.phase is Phase.READY and after.wanted_since is None for after in told)
+    assert (host.status().file, host.status().phase) == ("b.yaml", Phase.READY)
 
 
 def test_1_splitting_a_file_changes_nothing() -> None:
@@ -953,3 +964,57 @@ def test_lag_grows_from_the_oldest_change_that_is_not_in_effect_and_ends_when_al
     host.has(a=document("web", "v4"))
     assert host.status().wanted_since is None
     assert host.status().next_try is None
+
+
+def test_a_service_in_two_worlds_is_one_removal() -> None:
+    """The agent was killed in the middle of a move, and then the file was deleted."""
+    host = Host(other=True).has(a=document("web"), b=document("api"))
+    web = host.world.observed("web").generations[0]
+    MemoryShimlet(host.elsewhere, "test", name="other").apply(
+        replace(web.service, shimlet="other"), [web.replicas[0].placement], {}
+    )
+    host.settle().has(b=document("api"))
+    assert host.held() == {}
+    assert not host.world.observed("web").generations
+    assert not host.elsewhere.observed("web").generations
+    assert host.agent.board.get(ServiceName("web")) is None
+
+
+# 7. No worker waits.
+
+
+def test_7_a_world_that_hangs_delays_only_its_own_services() -> None:
+    release, entered = threading.Event(), threading.Event()
+
+    class Hanging(MemoryShimlet):
+        def observe(self, name: ServiceName) -> Observed:
+            entered.set()
+            release.wait(10)
+            return super().observe(name)
+
+    host = Host()
+    slow = Hanging(host.world, "test")
+    good = MemoryShimlet(host.elsewhere, "test", name="other", eager=True)
+    agent = MiniAgent(host.elsewhere, host.clock, shimlets={"memory": slow, "other": good})
+    agent.see()
+    host.folder.files = {"a.yaml": document("web"), "b.yaml": document("api", extra="shimletName: other")}
+    agent.controller.take(host.folder.desired())
+    stop = threading.Event()
+    threads = [threading.Thread(target=worker.run, args=(stop,)) for worker in agent.workers.values()]
+    try:
+        for thread in threads:
+            thread.start()
+        assert entered.wait(5)
+        end = time.monotonic() + 5
+        while not agent.status("api").converged.holds and time.monotonic() < end:
+            agent.see()
+            stop.wait(0.01)
+        assert agent.status("api").phase is Phase.READY
+        assert agent.status("web").converged.reason == "Queued"
+    finally:
+        release.set()
+        stop.set()
+        agent.queue.shut_down()
+        for thread in threads:
+            thread.join(5)
+    assert not any(thread.is_alive() for thread in threads)

@@ -55,10 +55,11 @@ class _Sightings:
     alive: bool = False
     seen: frozenset[ServiceName] = frozenset()
 
-    def note(self, desired: DesiredState) -> None:
-        """One more snapshot."""
+    def note(self, desired: DesiredState, remembered: str) -> None:
+        """One more snapshot. `remembered`: the identity that an earlier agent saw, "" if none is known."""
         if self.first:
             self.first = False
+            self.replaced = remembered not in ("", desired.identity)
         elif desired.identity != self.identity:
             self.replaced, self.alive, self.seen = True, False, frozenset()
         self.identity = desired.identity
@@ -95,7 +96,7 @@ class Controller:
         self._desired: DesiredState | None = None
         self._intents: Mapping[ServiceName, Intent] = {}
         self._held: Mapping[ServiceName, gate.Held] = words.held
-        self._removing = frozenset(name for name, _ in words.pruned)
+        self._removing = words.removing
         self._sightings = _Sightings()
         self._born: dict[ServiceName, datetime] = {}
         self._listed: set[str] = set()
@@ -145,7 +146,9 @@ class Controller:
         """The source says this now."""
         with self._lock:
             if desired is not self._desired:
-                self._sightings.note(desired)
+                known = self._words.identities
+                self._sightings.note(desired, known.get(desired.source, ""))
+                self._keep(replace(self._words, identities={**known, desired.source: desired.identity}))
             self._desired = desired
             self.replan(Priority.CHANGE)
         self._facts.scanned()
@@ -244,6 +247,7 @@ class Controller:
                 empty=not desired.wanted and not desired.doubts,
                 replaced=self._sightings.replaced,
                 unread=desired.unread,
+                unexplained=desired.unexplained,
                 adopted=self._words.adopted,
             ),
             self._budget(inputs, now) if found else gate.Budget(0),
@@ -265,9 +269,12 @@ class Controller:
             self._words,
             pruned=recent + fresh,
             held=self._held,
+            removing=self._removing,
             approved=self._words.approved & (names | unseen),
         )
-        if fresh or _reasons(words) != _reasons(self._words) or words.approved != self._words.approved:
+        before = self._words
+        same = (words.removing, words.approved) == (before.removing, before.approved)
+        if fresh or not same or _reasons(words) != _reasons(before):
             self._keep(words)
         return judgement
 

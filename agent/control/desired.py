@@ -1,7 +1,8 @@
 """Snapshot → what is wanted: each file is valid, invalid or absent, and an invalid one keeps its last good word.
 
 No word is taken from a file that has any error, and none is lost by it: the services that it named last, or that its
-bytes name, or whose mark names it, are vouched for. A name in two files is in doubt in both.
+bytes name, whose mark names it, or that disappeared when it became invalid, are vouched for. A name in two files is in
+doubt in both.
 An unchanged file is not parsed again.
 """
 
@@ -18,11 +19,15 @@ ReadFile = Callable[[str, bytes], FileReading]
 
 @dataclass(frozen=True, slots=True)
 class InvalidFile:
-    """A file that is not in effect. `content` is None if it could not be read at all."""
+    """A file that is not in effect. `content` is None if it could not be read at all.
+
+    `quarrel`: it is valid, but another file holds one of its names, too.
+    """
 
     path: str
     errors: tuple[str, ...]
     content: bytes | None = None
+    quarrel: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,10 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True)
 class DesiredState:
-    """What one snapshot wants. `wanted` and `doubts` have no name in common."""
+    """What one snapshot wants. `wanted` and `doubts` have no name in common.
+
+    `unexplained`: invalid files that were never read whole since the agent started, so that nobody knows whom they name.
+    """
 
     source: str
     revision: str
@@ -46,6 +54,7 @@ class DesiredState:
     wanted: Mapping[ServiceName, Wanted] = field(default_factory=dict)
     doubts: Mapping[ServiceName, Doubt] = field(default_factory=dict)
     invalid: tuple[InvalidFile, ...] = ()
+    unexplained: tuple[str, ...] = ()
 
     @property
     def unread(self) -> tuple[str, ...]:
@@ -58,7 +67,7 @@ class DesiredState:
         if known is not None:
             return known
         for bad in self.invalid:
-            if bad.path == file or bad.content is None or name.encode() in bad.content:
+            if bad.path == file or bad.content is None or _names(bad.content, name):
                 why = "cannot be read" if bad.content is None else "is invalid and may name it"
                 return Doubt("SpecInvalid", f"{bad.path} {why}: {bad.errors[0]}")
         return None
@@ -79,6 +88,8 @@ class DesiredReader:
         self._reads: dict[str, _Read] = {}
         self._good: dict[str, tuple[Wanted, ...]] = {}  # by path, for files that are here
         self._last: dict[ServiceName, Wanted] = {}
+        self._digests: dict[str, str] = {}
+        self._whole: frozenset[str] = frozenset()  # paths that were valid since the agent started
         self._state: DesiredState | None = None
 
     def read(self, snapshot: Snapshot) -> DesiredState:
@@ -112,7 +123,9 @@ class DesiredReader:
                 where = " and ".join(f"{path}:{wanted.line}" for path, wanted in found)
                 doubts[name] = Doubt("DuplicateName", f"{name} stands in {where}", self._last.get(name))
                 told = tuple((path, f"{w.line}:1: metadata.name: {name} stands in {where}") for path, w in found)
-                invalid.extend(InvalidFile(path, (error,), b"") for path, error in dict(told).items())
+                invalid.extend(InvalidFile(path, (error,), b"", quarrel=True) for path, error in dict(told).items())
+        self._blame(snapshot, invalid, wanted_now, doubts, good)
+        self._whole |= reads.keys() - {bad.path for bad in invalid if not bad.quarrel}
         self._reads, self._good = reads, good
         self._last = {**{n: d.last for n, d in doubts.items() if d.last is not None}, **wanted_now}
         self._state = DesiredState(
@@ -124,8 +137,32 @@ class DesiredReader:
             wanted=wanted_now,
             doubts=doubts,
             invalid=tuple(invalid),
+            unexplained=tuple(
+                bad.path
+                for bad in invalid
+                if bad.content is not None and bad.path not in self._whole and not good[bad.path]
+            ),
         )
         return self._state
+
+    def _blame(
+        self,
+        snapshot: Snapshot,
+        invalid: list[InvalidFile],
+        wanted: dict[ServiceName, Wanted],
+        doubts: dict[ServiceName, Doubt],
+        good: dict[str, tuple[Wanted, ...]],
+    ) -> None:
+        """What disappears in the moment in which a file becomes invalid may be in that file: it keeps their word."""
+        lost = {name: last for name, last in self._last.items() if name not in wanted and name not in doubts}
+        bad = {file.path: file.errors[0] for file in invalid if file.content is not None and not file.quarrel}
+        news = [f.path for f in snapshot.files if f.path in bad and self._digests.get(f.path) != f.digest]
+        self._digests = {file.path: file.digest for file in snapshot.files}
+        if lost and news:
+            path = news[0]
+            good[path] += tuple(lost.values())
+            message = f"it disappeared when {path} became invalid: {bad[path]}"
+            doubts.update({name: Doubt("SpecInvalid", message, last) for name, last in lost.items()})
 
     def _errors(self, file: SourceFile, snapshot: Snapshot, reads: dict[str, _Read]) -> tuple[str, ...]:
         """Read a file unless it was read before; its errors."""
@@ -141,3 +178,8 @@ class DesiredReader:
             read = _Read(file.digest, replace(reading, wanted=stamped), snapshot.revision)
         reads[file.path] = read
         return tuple(str(problem) for problem in read.reading.problems)
+
+
+def _names(content: bytes, name: ServiceName) -> bool:
+    """The name stands in these bytes, in whatever Unicode an editor saved them."""
+    return any(name.encode(encoding) in content for encoding in ("utf-8", "utf-16-le", "utf-16-be"))

@@ -30,7 +30,8 @@ class Evidence:
 
     `seen`: names that this source, as it is now, was seen to hold since the agent started. `alive`: it was seen to hold
     anything. `replaced`: it is another folder (device or inode) than the one first seen. `unread`: files of it that cannot
-    be read. `adopted`: ids of sources whose services count as its own.
+    be read; `unexplained`: invalid ones of which nobody knows whom they name. `adopted`: ids of sources whose services
+    count as its own.
     """
 
     source: str
@@ -39,6 +40,7 @@ class Evidence:
     empty: bool = False
     replaced: bool = False
     unread: tuple[str, ...] = ()
+    unexplained: tuple[str, ...] = ()
     adopted: frozenset[str] = frozenset()
 
 
@@ -139,6 +141,12 @@ def _doubt(candidate: Candidate, evidence: Evidence) -> tuple[str, str] | None:
     hint = "approve with: xmod-agent approve-prune"
     if evidence.empty and not evidence.alive:
         return SOURCE_EMPTY, f"the source was empty when it was first read; {hint}"
+    if evidence.unexplained:
+        files = ", ".join(evidence.unexplained[:3])
+        return (
+            "SourceInvalid",
+            f"{files} is invalid and was never read whole, it may name it; mend or delete it, or {hint}",
+        )
     if evidence.replaced and candidate.name not in evidence.seen:
         return SOURCE_REPLACED, f"the folder is another one than before, and never held it; {hint}"
     return None

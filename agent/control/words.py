@@ -18,9 +18,10 @@ class Words:
 
     `approved`: held removals that were released. `adopted`: ids of sources whose services count as this one's.
     `restarts`: since when a service's replicas must have started. `rollouts`: services that may take what their spec
-    resolves to now, in turn. `pruned`: removals allowed lately, for the budget. `held`: removals that are held.
-    `shimlets`: worlds in which something of ours may be. What a spec said since its mark was written, because nothing
-    that runs had to change for it: `protected`, if that differs; `agreed`: (spec digest, the digest that it resolved to).
+    resolves to now, in turn. `pruned`: removals allowed lately, for the budget; `removing`: those not done yet. `held`:
+    removals that are held. `shimlets`: worlds in which something of ours may be. `identities`: what each source stood on
+    when it was last read. What a spec said since its mark was written, because nothing that runs had to change for it:
+    `protected`, if that differs; `agreed`: (spec digest, the digest that it resolved to).
     """
 
     approved: frozenset[ServiceName] = frozenset()
@@ -29,7 +30,9 @@ class Words:
     rollouts: tuple[ServiceName, ...] = ()
     pruned: tuple[tuple[ServiceName, datetime], ...] = ()
     held: Mapping[ServiceName, Held] = field(default_factory=dict)
+    removing: frozenset[ServiceName] = frozenset()
     shimlets: frozenset[str] = frozenset()
+    identities: Mapping[str, str] = field(default_factory=dict)
     protected: Mapping[ServiceName, bool] = field(default_factory=dict)
     agreed: Mapping[ServiceName, tuple[Digest, Digest]] = field(default_factory=dict)
 
@@ -38,6 +41,7 @@ class Words:
         return replace(
             self,
             approved=self.approved - {name},
+            removing=self.removing - {name},
             restarts={n: at for n, at in self.restarts.items() if n != name},
             rollouts=tuple(n for n in self.rollouts if n != name),
             held={n: held for n, held in self.held.items() if n != name},
@@ -53,7 +57,9 @@ class Words:
             "restarts": {name: at.isoformat() for name, at in sorted(self.restarts.items())},
             "rollouts": list(self.rollouts),
             "pruned": [[name, at.isoformat()] for name, at in self.pruned],
+            "removing": sorted(self.removing),
             "shimlets": sorted(self.shimlets),
+            "identities": dict(sorted(self.identities.items())),
             "protected": dict(sorted(self.protected.items())),
             "agreed": {name: list(digests) for name, digests in sorted(self.agreed.items())},
             "held": {n: [h.reason, h.message, h.since.isoformat()] for n, h in sorted(self.held.items())},
@@ -68,7 +74,9 @@ class Words:
             restarts={ServiceName(n): datetime.fromisoformat(at) for n, at in data.get("restarts", {}).items()},
             rollouts=tuple(ServiceName(name) for name in data.get("rollouts", ())),
             pruned=tuple((ServiceName(n), datetime.fromisoformat(at)) for n, at in data.get("pruned", ())),
+            removing=frozenset(ServiceName(name) for name in data.get("removing", ())),
             shimlets=frozenset(str(name) for name in data.get("shimlets", ())),
+            identities={str(source): str(identity) for source, identity in data.get("identities", {}).items()},
             protected={ServiceName(n): bool(said) for n, said in data.get("protected", {}).items()},
             agreed={ServiceName(n): (Digest(s), Digest(d)) for n, (s, d) in data.get("agreed", {}).items()},
             held={

@@ -4,10 +4,15 @@ A process is its pid and its start time, never its pid alone. One `stat` a proce
 when the process is new or has become another program: exec changes neither pid nor start time, but always the place
 of the environment in memory, so that is part of what a cached answer hangs on. Zombies are not alive. What is in
 another pid namespace (an agent in a container) is not ours, whatever it carries.
+
+Anybody can write our mark into an environment of his own. So whoever carries it must be our user now, in all four ids,
+and must have been when it was given that environment: a set-uid program (sudo, say) is root with a stranger's. A program
+of ours that became another user is merely `claimed`: only a record of its session makes it ours (observing.py).
 """
 
 import logging
 import os
+import struct
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -60,10 +65,11 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """One look: our processes, and every process by its pid."""
+    """One look: our processes, and every process by its pid. `claimed`: they carry our mark and are not our user."""
 
     ours: tuple[Found, ...]
     stats: Mapping[int, Stat]
+    claimed: tuple[Found, ...] = ()
 
     def alive(self, who: Who) -> Stat | None:
         """The process, if it is still that one and no zombie."""
@@ -71,8 +77,10 @@ class Sight:
         return stat if stat is not None and stat.who == who and stat.alive else None
 
 
-_Answer: TypeAlias = tuple[tuple[str, str], Carried | None]
-"""Where the environment lay when it was read, and the mark in it."""
+_Answer: TypeAlias = tuple[tuple[str, str], Carried | None, bool]
+"""Where the environment lay when it was read, the mark in it, and whether our user gave it."""
+
+_AT_UID, _AT_EUID = 11, 12  # of getauxval(3): who called exec, and as whom
 
 
 class Processes:
@@ -89,7 +97,8 @@ class Processes:
         with self._lock:
             stats = dict(_stats())
             known: dict[Who, _Answer] = {}
-            ours = []
+            ours: list[Found] = []
+            claimed: list[Found] = []
             for stat in stats.values():
                 if not stat.alive:
                     continue
@@ -98,9 +107,9 @@ class Processes:
                     before = self._read(stat, before)
                 known[stat.who] = before
                 if before[1] is not None:
-                    ours.append(Found(stat, before[1]))
+                    (ours if before[2] else claimed).append(Found(stat, before[1]))
             self._known = known
-            return Sight(tuple(ours), stats)
+            return Sight(tuple(ours), stats, tuple(claimed))
 
     def _read(self, stat: Stat, before: _Answer | None) -> _Answer:
         try:
@@ -109,9 +118,10 @@ class Processes:
                 return before  # in the midst of an exec there is none
             mark = carried(block, owner=self._owner, uid=self._uid)
             if mark is None or _namespace(stat.who.pid) != _namespace(os.getpid()):
-                return stat.place, None
+                return stat.place, None, False
+            own = _is_user(stat.who.pid, self._uid)
         except _GONE:
-            return stat.place, None
+            return stat.place, None, False
         except OSError as error:
             raise Transient(f"{error.filename}: {error.strerror}: a process cannot be seen") from error
         except ValueError as error:
@@ -119,8 +129,10 @@ class Processes:
                 "a process carries a broken mark",
                 extra={"shimlet": "process", "pid": stat.who.pid, "error": str(error)},
             )
-            return stat.place, None
-        return stat.place, mark
+            return stat.place, None, False
+        if not own:
+            _log.info("another user's process carries our mark", extra={"shimlet": "process", "pid": stat.who.pid})
+        return stat.place, mark, own
 
 
 def stat_of(pid: int) -> Stat | None:
@@ -151,6 +163,23 @@ def _stats() -> Iterable[tuple[int, Stat]]:
         stat = stat_of(pid)
         if stat is not None:
             yield pid, stat
+
+
+def _is_user(pid: int, uid: int) -> bool:
+    """It is that user (real, effective, saved and file system id), and so was who gave it its environment."""
+    lines = _whole(f"/proc/{pid}/status").split(b"\n")
+    ids = next((line.split()[1:] for line in lines if line.startswith(b"Uid:")), [])
+    return [int(word) for word in ids] == [uid] * 4 and _executed_by(_whole(f"/proc/{pid}/auxv")) == (uid, uid)
+
+
+def _executed_by(block: bytes) -> tuple[int, int] | None:
+    """The real and effective user at the last exec, which wrote this block and the environment together."""
+    for pair in ("=QQ", "=II"):  # a 32-bit program's is of shorter words
+        size = struct.calcsize(pair)
+        words = dict(struct.iter_unpack(pair, block[: len(block) // size * size]))
+        if _AT_UID in words and _AT_EUID in words:
+            return words[_AT_UID], words[_AT_EUID]
+    return None
 
 
 def _namespace(pid: int) -> str:

@@ -2,7 +2,7 @@
 
 A living leader is believed before any record. Without one, a record tells what was wished: it was stopped, or it left.
 A record may vouch for a living process that lost its mark (programs may overwrite their environment) only with pid, start
-time, boot and session together.
+time, boot and session together; and for one that became another user, by run, boot and session, which nobody can join.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -87,9 +87,10 @@ class Seen:
 
 def joined(records: Mapping[Key, Kept], sight: Sight, boot: str) -> dict[Key, Seen]:
     """Every replica of which there is a record or a process."""
-    carrying = {found.stat.who: found for found in sight.ours}
+    ours = [*sight.ours, *(found for found in sight.claimed if _in_session(found, records.get(_key(found)), boot))]
+    carrying = {found.stat.who: found for found in ours}
     by_key: dict[Key, list[Found]] = {}
-    for found in sight.ours:
+    for found in ours:
         by_key.setdefault(_key(found), []).append(found)
     for key, kept in records.items():
         vouched = _vouched(kept, sight, carrying, boot)
@@ -160,6 +161,12 @@ def _leads(found: Found, kept: Kept | None) -> bool:
 
 def _key(found: Found) -> Key:
     return Key(found.carried.service.name, found.carried.service.digest, found.carried.placement.index)
+
+
+def _in_session(found: Found, kept: Kept | None, boot: str) -> bool:
+    if kept is None or not kept.record.pid or (kept.record.boot, kept.record.run) != (boot, found.carried.run):
+        return False
+    return found.stat.session == kept.record.pid
 
 
 def _vouched(kept: Kept, sight: Sight, carrying: Mapping[Who, Found], boot: str) -> Found | None:

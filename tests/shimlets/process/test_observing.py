@@ -105,3 +105,22 @@ def test_a_changed_secret_shows_until_it_has_reached_every_live_replica():
     ours = (process(stat()), Found(stat(20, 9, 20), young))
     seen = joined({}, Sight(ours, {f.stat.who.pid: f.stat for f in ours}), "boot")
     assert observed(SERVICE.name, seen.values(), lambda *_: Fate.NEW).generations[0].secrets == "seal"
+
+
+def claim(found: Found, record: Record | None = RECORD, boot: str = "boot") -> dict:
+    records = {KEY: Kept(record, SERVICE, PLACEMENT)} if record else {}
+    return joined(records, Sight((), {found.stat.who.pid: found.stat}, (found,)), boot)
+
+
+def test_another_users_process_is_ours_only_in_the_session_of_a_recorded_run():
+    assert claim(process(stat()))[KEY].state is State.RUNNING
+    worker = claim(process(stat(11, 6)))[KEY]
+    assert (worker.state, [found.stat.who.pid for found in worker.rest]) == (State.EXITED, [11])
+    for stranger in (
+        claim(process(stat(11, 6, session=11))),
+        claim(process(stat(11, 6), run="forged")),
+        claim(process(stat(11, 6)), boot="another"),
+        claim(process(stat(11, 6)), dataclasses.replace(RECORD, pid=0)),
+    ):
+        assert stranger[KEY].processes == ()
+    assert claim(process(stat()), None) == {}

@@ -625,3 +625,37 @@ def test_generations_share_a_name_and_nothing_else(place, shimlet):
     shimlet.apply(dataclasses.replace(old, replicas=1), (), {})
     place.until(lambda: not alive(pid))
     assert len(pids_of(place.owner)) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start processes of other users")
+def test_a_program_that_becomes_another_user_is_known_by_its_record_and_ended_whole(place: ProcessPlace) -> None:
+    """Its leader, and a worker that outlives the leader."""
+    shimlet = place.shimlet()
+    shimlet.acquire()
+    drop = "setpriv --reuid 65534 --clear-groups --regid 65534"
+    service = place.running("/bin/sh", "-c", f"{drop} /bin/sleep 1003 & exec {drop} /bin/sleep 1004")
+    placement = place.placement(0)
+    pid = place.up(shimlet, service, placement)
+    place.until(lambda: len(pids_of(place.owner)) == 2, "both run")
+    place.until(lambda: Path(f"/proc/{pid}/cmdline").read_text() == "/bin/sleep\x001004\x00", "it is the other user")
+    assert place.state(shimlet) == [State.RUNNING]
+    again = ProcessShimlet(place.owner, place.options, place.state_dir)
+    assert place.state(again) == [State.RUNNING], "an agent that starts anew knows it too"
+    os.kill(pid, signal.SIGKILL)
+    place.until(lambda: place.state(shimlet) == [State.EXITED], "its leader is gone")
+    assert "left" in shimlet.observe(A).generations[0].replicas[0].message
+    shimlet.remove(A, service.digest)
+    place.until(lambda: not pids_of(place.owner), "the worker is gone too")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start processes of other users")
+def test_a_mark_forged_by_another_user_makes_no_service(place: ProcessPlace) -> None:
+    shimlet = place.shimlet()
+    pid = place.up(shimlet, place.running("/bin/sleep", "1000"))
+    forged = {key: value for key, value in environ_of(pid).items() if key.startswith("XMOD_")}
+    forged |= {"XMOD_SERVICE": "evil", "XMOD_MARK": forged["XMOD_MARK"].replace('"name":"a"', '"name":"evil"')}
+    assert '"evil"' in forged["XMOD_MARK"]
+    with subprocess.Popen(["/bin/sleep", "1000"], env=forged, user=65534, group=65534, extra_groups=[]) as stranger:
+        assert list(shimlet.list()) == [A]
+        assert [len(g.replicas) for g in shimlet.observe(A).generations] == [1]
+        stranger.kill()

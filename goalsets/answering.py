@@ -12,10 +12,14 @@ _CRASHES = 3  # restarts in a row by the world itself that make a crash loop
 _WITNESSED = 3  # failed probes of our own before a passed deadline counts: one slow answer is no evidence
 
 
+_YOUNG = timedelta(minutes=1)  # that something which crashed again and again must run to count as well
+
+
 class Healthy:
     """Every replica that the target has now answers its check."""
 
     name = "healthy"
+    only_looks = True
 
     def is_achieved(self, ctx: GoalContext) -> Verdict:
         """A refused connection or a loading code is "not yet", never a failure by itself."""
@@ -35,8 +39,9 @@ class Healthy:
         served = fate is Fate.SERVED
         if replica.state in (State.STOPPED, State.STOPPING):
             return Achieved()  # it makes way, or is kept
-        if replica.restarts >= _CRASHES and replica.state is not State.RUNNING:
-            message = f"started {replica.restarts} times and exited: {replica.message}"
+        if replica.restarts >= _CRASHES and (replica.state is not State.RUNNING or _young(ctx, replica)):
+            now = "runs again" if replica.state is State.RUNNING else "exited"
+            message = f"started {replica.restarts} times and {now}: {replica.message}"
             return Pending("CrashLoop", message) if served else Failed("CrashLoop", message)
         if replica.state is State.EXITED:
             return Pending("Exited", replica.message) if served else Failed("Exited", replica.message)
@@ -70,3 +75,7 @@ class Healthy:
         if left <= 0 and witnessed:
             return Failed("StartupDeadline", f"it did not answer within {deadline:g} s: {message}")
         return Pending("Starting", message, retry_after=min(5.0, max(left, 0.5)))
+
+
+def _young(ctx: GoalContext, replica: Replica) -> bool:
+    return replica.started_at is not None and ctx.now - replica.started_at < _YOUNG

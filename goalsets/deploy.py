@@ -79,7 +79,9 @@ class Placed:
         room = ctx.ledger.room(ctx.target)
         if len(room.held) >= ctx.target.replicas or (room.held and not room.more):
             return Achieved()
-        return Pending("NoRoom", room.need or "older replicas make way first")
+        if room.more or room.swap:
+            return Pending("MakingWay", "older replicas make way first")
+        return Pending("NoRoom", room.need)
 
     def ensure(self, ctx: GoalContext) -> None:
         """Claim what fits; if only a swap fits, take one replica off the youngest older generation."""

@@ -31,6 +31,27 @@ class Phase(StrEnum):
     REMOVING = "Removing"
 
 
+CALM = frozenset(
+    [
+        "Converged",
+        "Creating",
+        "Draining",
+        "Drifted",
+        "Exposing",
+        "MakingWay",
+        "Pulling",
+        "Queued",
+        "Removed",
+        "Removing",
+        "Restarting",
+        "Retiring",
+        "Starting",
+        "Stopping",
+    ]
+)
+"""Reasons of what is on its way; every other one is news for an operator, whatever the phase."""
+
+
 @dataclass(frozen=True, slots=True)
 class Truth:
     """A claim about a service, and why it holds or does not. `reason`: CamelCase; `message`: a sentence."""

@@ -259,7 +259,7 @@ class Controller:
         for name in judgement.held.keys() - self._held.keys():
             self._facts.pruned("held")
             held = judgement.held[name]
-            log.warning("prune held", extra={"service": name, "reason": held.reason, "error": held.message})
+            log.warning("prune held", extra={"service": name, "reason": held.reason, "detail": held.message})
         self._removing = judgement.allowed | (self._removing & unseen)
         waiting = {name: held for name, held in self._held.items() if name in unseen - self._words.approved}
         self._held = {**waiting, **judgement.held}

@@ -30,6 +30,9 @@ class Facts(Protocol):
     def scanned(self) -> None:
         """The source was read whole: the heartbeat."""
 
+    def task_ended(self, kind: str, result: str) -> None:
+        """Work that outlives a look ended: kind "image" …; ok, transient, permanent, error or cancelled."""
+
 
 class NoFacts:
     """Listens to nothing: for commands that only look."""
@@ -56,4 +59,7 @@ class NoFacts:
         """Nothing."""
 
     def scanned(self) -> None:
+        """Nothing."""
+
+    def task_ended(self, kind: str, result: str) -> None:
         """Nothing."""

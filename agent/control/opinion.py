@@ -6,11 +6,11 @@ Serving and converged are two truths: after a rollback a service serves, but is 
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from agent.contracts import Achieved, Dial, Digest, Failed, Generation, Pending, Verdict
+from agent.contracts import Achieved, Dial, Digest, Failed, Generation, Pending, State, Verdict
 from agent.control import rollout
 from agent.control.board import Phase, Status, Truth
 from agent.control.plan import Intent, Keep, Remove, Run, lane
-from agent.control.reconciler import Look
+from agent.control.reconciler import REFUSED, Look
 
 _BLOCKED = {"Suspended": "suspended", "SpecInvalid": "failed", "DuplicateName": "failed"}
 _AS_APPLIED = (
@@ -27,7 +27,8 @@ def serving(look: Look, *, route: Digest | None, dial: Dial | None) -> tuple[Tru
     check = routed.service.workload.check
     asks = dial if check.path or check.tcp else None
     answering, message = 0, ""
-    for replica in routed.live:
+    running = [replica for replica in routed.live if replica.state is State.RUNNING]
+    for replica in running:
         health = asks.health(routed.service, replica) if asks is not None and replica.ready is None else None
         if health is not None:
             answers, message = health.answered, health.message or message
@@ -64,7 +65,13 @@ def status(
     endpoints = _endpoints(routed) if serves.holds else ()
     return Status(
         name=look.name,
-        phase=_phase(look.intent, converged, serves, verdict, was_ready=_was_ready(before) and same),
+        phase=_phase(
+            look.intent,
+            converged,
+            serves,
+            verdict,
+            worse=_hindered(look, serves, routed) or (_was_ready(before) and same),
+        ),
         serving=serves,
         converged=converged,
         since=now,
@@ -139,18 +146,27 @@ def _since(intent: Intent, converged: Truth, before: Status | None, now: datetim
     return before.wanted_since if before is not None and before.wanted_since is not None else now
 
 
-def _phase(intent: Intent, converged: Truth, serves: Truth, verdict: Verdict, *, was_ready: bool) -> Phase:
+def _phase(intent: Intent, converged: Truth, serves: Truth, verdict: Verdict, *, worse: bool) -> Phase:
     if isinstance(intent, Remove):
         return Phase.REMOVING
     if isinstance(intent, Keep):
         return Phase.SUSPENDED if intent.reason == "Suspended" else Phase.KEPT
     if isinstance(verdict, Failed):
         return Phase.DEGRADED if serves.holds else Phase.FAILED
+    if converged.reason == REFUSED and not worse:
+        return Phase.KEPT
     if isinstance(verdict, Achieved):
         if intent.note and not converged.holds:
             return Phase.KEPT
         return Phase.READY if serves.holds else Phase.DEGRADED
-    return Phase.DEGRADED if was_ready else Phase.PROGRESSING
+    return Phase.DEGRADED if worse else Phase.PROGRESSING
+
+
+def _hindered(look: Look, serves: Truth, routed: Generation | None) -> bool:
+    """What is wanted serves already, and no goal is under way: something was refused, nothing comes up."""
+    wanted = look.intent.service.digest if isinstance(look.intent, Run) else ""
+    settled = serves.holds and routed is not None and routed.service.digest == wanted and not look.waits
+    return settled and all(goal.verdict != "pending" for goal in look.goals)
 
 
 def _was_ready(before: Status | None) -> bool:
@@ -160,6 +176,8 @@ def _was_ready(before: Status | None) -> bool:
 def _blocked(look: Look, converged: Truth) -> str:
     if converged.holds:
         return "none"
+    if converged.reason == REFUSED:
+        return "policy"
     if look.burnt:
         return "failed"
     if isinstance(look.intent, Run):

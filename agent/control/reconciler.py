@@ -2,7 +2,8 @@
 
 The same path serves creation, change, drift, rollback and removal. It looks at what the world's last list said, and looks
 closer before it acts or judges. It remembers nothing that decides, but which digests failed without leaving a trace in
-the world.
+the world. Before it lets a goal act towards something that is to run, it asks whether that may be started now: what is
+refused ends nothing, burns nothing, and what served before is seen to meanwhile.
 """
 
 from collections.abc import Callable
@@ -42,6 +43,19 @@ from agent.control.board import GoalState
 from agent.control.facts import Facts
 from agent.control.plan import Intent, Keep, Remove, Run, lane
 from agent.control.world import World
+
+
+REFUSED = "PolicyRefused"
+
+
+class _Refused(Permanent):
+    """This service may not be started now."""
+
+    reason = REFUSED
+
+    def __init__(self, service: Service, why: str) -> None:
+        super().__init__(f"it may not be started: {why}")
+        self.service = service
 
 
 class HostLedger(Ledger, Protocol):
@@ -126,6 +140,7 @@ class Reconciler:
         goalsets: Callable[[str], GoalSet],
         host: Host,
         tasks: Callable[[ServiceName], Tasks],
+        permits: Callable[[Service], str],
         facts: Facts,
         clock: Clock,
     ) -> None:
@@ -133,6 +148,7 @@ class Reconciler:
         self._goalsets = goalsets
         self._host = host
         self._tasks = tasks
+        self._permits = permits  # why a service may not be started now, "" if it may
         self._facts = facts
         self._clock = clock
         self._facets: dict[int, Facets] = {}  # by identity: two worlds may call themselves by one name
@@ -192,16 +208,47 @@ class Reconciler:
         self._host.ledger.keep_only(look.name, target.service.digest)
         ctx = self._context(look, target.service, shimlet)
         ctx = replace(ctx, keep=target.keep, restart_after=run.restart_after)
-        verdict = self._walk(look, self._goals(target.service.goalset), ctx, fresh=cached is None)
-        if isinstance(verdict, Failed):
-            return self._failed(look, target.service, shimlet, verdict)
+        try:
+            verdict = self._towards(look, ctx, fresh=cached is None)
+        except _Refused as refusal:
+            if refusal.service is not wanted:
+                raise
+            return self._beside(look, shimlet, refusal)
         if isinstance(verdict, Achieved):
-            self._host.dial.forget(look.name, target.service.digest)
             if target.waits:
                 return Pending("NoRoom", target.waits)
             if target.burnt:
                 return Failed("RolledBack", target.burnt)
         return verdict
+
+    def _towards(self, look: Look, ctx: GoalContext, *, fresh: bool) -> Verdict:
+        """Walk to something that is to run."""
+        verdict = self._walk(look, self._goals(ctx.target.goalset), ctx, fresh=fresh)
+        if isinstance(verdict, Failed):
+            return self._failed(look, ctx.target, ctx.shimlet, verdict)
+        if isinstance(verdict, Achieved):
+            self._host.dial.forget(look.name, ctx.target.digest)
+        return verdict
+
+    def _beside(self, look: Look, shimlet: Shimlet, refusal: _Refused) -> Verdict:
+        """What is wanted may not be started: meanwhile see to what served before, if that ends nothing else."""
+        route = self._routed(look.name, shimlet)
+        target = rollout.beside(refusal.service, look.observed or Observed(look.name), route=route)
+        if target is None or target.service is None:
+            raise refusal
+        look.target, look.waits = target.service, str(refusal)
+        look.goals.clear()
+        self._host.ledger.keep_only(look.name, target.service.digest)
+        ctx = replace(self._context(look, target.service, shimlet), keep=target.keep)
+        verdict = self._towards(look, ctx, fresh=True)
+        if isinstance(verdict, Achieved):
+            raise refusal
+        return verdict
+
+    def _routed(self, name: ServiceName, shimlet: Shimlet) -> Digest | None:
+        router = self.facets(shimlet).router
+        route = router.routed(name) if router is not None else None
+        return route.digest if route is not None else None
 
     def _target(self, look: Look, run: Run, shimlet: Shimlet) -> rollout.Target:
         observed = look.observed or Observed(look.name)
@@ -212,10 +259,8 @@ class Reconciler:
             burnt = ""
         facets = self.facets(shimlet)
         room: Room | None = facets.ledger.room(run.service) if facets.ledger is not None else None
-        route = facets.router.routed(look.name) if facets.router is not None else None
-        return rollout.target(
-            run.service, observed, burnt=burnt, route=route.digest if route is not None else None, room=room
-        )
+        route = self._routed(look.name, shimlet)
+        return rollout.target(run.service, observed, burnt=burnt, route=route, room=room)
 
     def _remove(self, look: Look, remove: Remove) -> Verdict:
         shimlet = self._world.shimlets[remove.shimlet]
@@ -257,6 +302,7 @@ class Reconciler:
         """Goal after goal, until one is not achieved."""
         look.goalset = goalset.name
         shimlet = lane(look.intent)
+        permitted = isinstance(look.intent, Remove)  # to go is always allowed
         for goal in goalset.goals:
             look.goal = goal.name
             began = self._began(look.name, goal.name)
@@ -264,7 +310,10 @@ class Reconciler:
             if not isinstance(verdict, Achieved) and not fresh:
                 ctx, fresh = self._anew(look, ctx, shimlet), True
                 verdict = _verdict(goal, ctx)
-            if isinstance(verdict, Pending):
+            if isinstance(verdict, Pending) and not getattr(goal, "only_looks", False):
+                if not permitted:
+                    self._permit(ctx.target)
+                    permitted = True
                 refused = self._ensure(goalset, goal, ctx)
                 look.acted = True
                 ctx = self._anew(look, ctx, shimlet)
@@ -278,6 +327,11 @@ class Reconciler:
         look.goal = ""
         self._turn.pop(look.name, None)
         return Achieved()
+
+    def _permit(self, target: Service) -> None:
+        why = self._permits(target)
+        if why:
+            raise _Refused(target, why)
 
     def _anew(self, look: Look, ctx: GoalContext, shimlet: str) -> GoalContext:
         look.observed = self._world.observe(shimlet, look.name)

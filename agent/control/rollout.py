@@ -50,6 +50,9 @@ def target(wanted: Service, observed: Observed, *, burnt: str, route: Digest | N
     back = [g for g in observed.generations if g.service.digest != wanted.digest and g.fate is not Fate.FAILED]
     proven = _proven(back, route)
     fits = room is None or room.fits
+    own = observed.generation(wanted.digest)
+    if not burnt and not fits and proven is None and own is not None and own.fate is Fate.SERVED:
+        return Target(as_it_runs(own), waits=room.need if room is not None else "")  # another port or address, not free
     if not burnt and (fits or proven is None):
         return Target(wanted)
     if not burnt and proven is not None and room is not None:
@@ -59,6 +62,19 @@ def target(wanted: Service, observed: Observed, *, burnt: str, route: Digest | N
     if older is None:
         return Target(None, failed, burnt)
     return Target(replace(older.service, replicas=wanted.replicas), failed, burnt)
+
+
+def beside(refused: Service, observed: Observed, *, route: Digest | None) -> Target | None:
+    """Where to walk while the wish may not be started: to the proven generation as it runs. None if that would end anything.
+
+    All others are kept: a refusal takes nothing away.
+    """
+    others = [g for g in observed.generations if g.service.digest != refused.digest and g.fate is not Fate.FAILED]
+    proven = _proven(others, route)
+    rest = [g for g in observed.generations if g is not proven]
+    if proven is None or any(g.live for g in rest):
+        return None
+    return Target(as_it_runs(proven), frozenset(g.service.digest for g in rest) | {refused.digest})
 
 
 def as_it_runs(generation: Generation) -> Service:

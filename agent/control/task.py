@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from agent.clock import Clock, SystemClock
-from agent.contracts import Cancelled, ServiceName, Task, Tasks, TaskState, XmodError
+from agent.contracts import Cancelled, Permanent, ServiceName, Task, Tasks, TaskState, Transient, XmodError
 
 _log = logging.getLogger("xmod.task")
 _CLOCK = SystemClock()
@@ -44,13 +44,23 @@ class _Interest:
 
 
 class TaskPool:
-    """At most `workers` threads; `wake` is called, without locks held, for every service whose task ended."""
+    """At most `workers` threads; without locks held, `wake` is called for every service whose task ended.
+
+    `ended` is told its kind (what stands before ":" in its key) and result.
+    """
 
     def __init__(
-        self, workers: int, wake: Callable[[ServiceName], None], *, clock: Clock = _CLOCK, kept: int = 256
+        self,
+        workers: int,
+        wake: Callable[[ServiceName], None],
+        *,
+        clock: Clock = _CLOCK,
+        kept: int = 256,
+        ended: Callable[[str, str], None] = lambda kind, result: None,  # noqa: ARG005 - who does not count
     ) -> None:
         self._workers = workers
         self._wake = wake
+        self._ended = ended
         self._clock = clock
         self._kept = kept  # ended states; beyond it the oldest go, those that nobody asks for first
         self._lock = threading.Lock()
@@ -215,6 +225,7 @@ class TaskPool:
                 )
                 self._entries[key] = self._entries.pop(key)  # the order of their ends
                 self._bound()
+        self._ended(key.partition(":")[0], _result(error))
         for name in wake:
             self._wake(name)
 
@@ -222,6 +233,20 @@ class TaskPool:
         ended = [key for key, entry in self._entries.items() if not entry.state.running]
         if len(ended) > self._kept:
             self._drop(next((key for key in ended if not self._entries[key].interested), ended[0]))
+
+
+def _result(error: Exception | None) -> str:
+    """The word for metrics."""
+    match error:
+        case None:
+            return "ok"
+        case Cancelled():
+            return "cancelled"
+        case Transient():
+            return "transient"
+        case Permanent():
+            return "permanent"
+    return "error"
 
 
 @dataclass(frozen=True, slots=True)

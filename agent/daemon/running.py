@@ -7,12 +7,13 @@ have begun are finished within a bound, services go on running.
 
 import logging
 import sys
+import threading
 from datetime import datetime, timedelta
 
 from agent import log
 from agent.clock import Clock, SystemClock
 from agent.contracts import Conflict, Observed, Permanent, ServiceName, Shimlet, Transient
-from agent.control.board import Board, Phase, Status
+from agent.control.board import CALM, Board, Phase, Status
 from agent.control.controller import Controller, Limits
 from agent.control.desired import DesiredReader, DesiredState
 from agent.control.reconciler import Host, Reconciler
@@ -43,23 +44,24 @@ _FIRST_PASS = 2.0  # seconds that worlds wait for the source's first word, so th
 _UNREAD = 5.0  # seconds that --once waits for a source that cannot be read
 _PATIENCE = timedelta(minutes=1)  # that --once has with a service that is not well again
 _PER_SERVICE = 0.25  # seconds of the resync interval for each service: many services are looked at less often
-_HELD = ("OverBudget", "OtherSource", "SourceEmpty", "SourceReplaced", "SourceUnread", "Protected")
+_HELD = ("OverBudget", "OtherSource", "SourceEmpty", "SourceReplaced", "SourceInvalid", "SourceUnread", "Protected")
 
 
 def run(settings: Settings, *, once: bool) -> int:
     """Run until told to stop, or with `once` until everything is settled; the exit code."""
     log.configure(level=settings.logging.level, format=settings.logging.format, output=settings.logging.output)
     log.watch_threads()
-    try:
-        running = Running(settings, SystemClock())
-        running.start()
-    except (StartError, CannotListen, Conflict) as error:
-        logger.error("cannot start", extra={"error": str(error)})
-        sys.stderr.write(f"xmod-agent: {error}\n")
-        return 1
-    with running.signals():  # also while it stops: a second signal must not cut that short
+    threads, kick = Threads(), threading.Event()
+    with Signals(threads.stop, kick.set):  # also while it starts and stops: neither is cut short
         try:
-            return running.settle() if once else running.wait()
+            running = Running(settings, SystemClock(), threads)
+            running.start()
+        except (StartError, CannotListen, Conflict) as error:
+            logger.error("cannot start", extra={"error": str(error)})
+            sys.stderr.write(f"xmod-agent: {error}\n")
+            return 1
+        try:
+            return running.settle() if once else running.wait(kick)
         finally:
             running.stop()
 
@@ -67,10 +69,10 @@ def run(settings: Settings, *, once: bool) -> int:
 class Running:
     """The agent's parts, put together."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings, clock: Clock, threads: Threads) -> None:
         self._settings = settings
         self._clock = clock
-        self._threads = Threads()
+        self._threads = threads
         self._registry = parts.registry_of(settings)
         goalsets = parts.goalsets_of(self._registry)
         names = sorted(self._registry.goalsets)
@@ -88,14 +90,16 @@ class Running:
         ports = settings.ports.range
         self._ledger = HostLedger(ports=range(ports.first, ports.last + 1), devices=settings.accelerators.devices)
         self._world = World(clock=clock, news=self._news)
-        self._tasks = TaskPool(8, self._wake)
+        self._tasks = TaskPool(8, self._wake, clock=clock, ended=self._metrics.task_ended)
         self._dial = Dialer(clock=clock, wake=self._wake)
         host = Host(ledger=self._ledger, router=DirectRouter(), dial=self._dial, secrets=parts.secrets_of())
+        resolver = parts.resolver_of(settings, self._registry)
         reconciler = Reconciler(
             world=self._world,
             goalsets=goalsets,
             host=host,
             tasks=self._tasks.of,
+            permits=parts.permits_of(resolver),
             facts=self._metrics,
             clock=clock,
         )
@@ -123,7 +127,7 @@ class Running:
         )
         self._scanner = Scanner(
             source=self._source,
-            reader=DesiredReader(parts.resolver_of(settings, self._registry).read_file),
+            reader=DesiredReader(resolver.read_file),
             take=self._take,
             facts=self._metrics,
             clock=clock,
@@ -181,14 +185,12 @@ class Running:
             },
         )
 
-    def signals(self) -> Signals:
-        """While entered: TERM and INT stop it, HUP reads the source again."""
-        return Signals(self._threads.stop, self._source.kick)
-
-    def wait(self) -> int:
-        """Until a signal says stop."""
-        while not self._threads.stop.wait(3600):
-            pass
+    def wait(self, kick: threading.Event) -> int:
+        """Until a signal says stop; at each kick the source is read again."""
+        while not self._threads.stop.is_set():
+            if kick.wait(0.5):
+                kick.clear()
+                self._source.kick()
         return 0
 
     def settle(self) -> int:
@@ -290,9 +292,11 @@ class Running:
 
 
 def _on_its_way(status: Status, now: datetime) -> bool:
-    """It may yet come to be as wanted; one that served once, and does not answer for a while, is given up on."""
+    """It may yet come to be as wanted; what is not well, or waits for the world to mend, is given up on after a while."""
     if status.phase is Phase.DEGRADED:
         return status.blocked == "none" and now - status.since < _PATIENCE
+    if status.phase is Phase.PROGRESSING and status.converged.reason not in CALM:
+        return now - status.since < _PATIENCE
     return status.phase in (Phase.PROGRESSING, Phase.REMOVING)
 
 
@@ -302,7 +306,8 @@ def _told(before: Status | None, after: Status | None) -> None:
         return
     known = (before.phase, before.converged.reason) if before is not None else None
     if known != (after.phase, after.converged.reason):
-        well = after.phase in (Phase.READY, Phase.PROGRESSING, Phase.REMOVING)
+        going = after.phase in (Phase.PROGRESSING, Phase.REMOVING) and after.converged.reason in CALM
+        well = after.phase is Phase.READY or going
         first = before is None and after.phase is Phase.KEPT  # until the worlds are seen, as at every start
         level = logging.DEBUG if first else logging.INFO if well else logging.WARNING
         logger.log(
@@ -313,6 +318,6 @@ def _told(before: Status | None, after: Status | None) -> None:
                 "service": after.name,
                 "goal": after.goal,
                 "reason": after.converged.reason,
-                "error": after.converged.message,
+                "detail": after.converged.message,
             },
         )

@@ -28,6 +28,11 @@ def port_is_free(bind: str, port: int) -> bool:
     return True
 
 
+def address_is_here(bind: str) -> bool:
+    """This host can listen at that address."""
+    return port_is_free(bind, 0)
+
+
 @dataclass(slots=True)
 class _Books:
     """What a service's own replicas use. Devices and ports in one set: device ids are str, ports int."""
@@ -35,6 +40,7 @@ class _Books:
     held: list[Placement] = field(default_factory=list)
     old: set[str | int] = field(default_factory=set)
     old_live: int = 0
+    binds: set[str] = field(default_factory=set)  # where own replicas listen already
     there: dict[int, Placement] = field(default_factory=dict)  # own digest's placements by index
     before: dict[int, Placement] = field(default_factory=dict)  # older digests' placements by index
 
@@ -48,10 +54,12 @@ class HostLedger:
         ports: range,
         devices: Sequence[str] = (),
         port_free: Callable[[str, int], bool] = port_is_free,
+        address_here: Callable[[str], bool] = address_is_here,
     ) -> None:
         self._ports = ports
         self._devices = tuple(devices)
         self._port_free = port_free
+        self._address_here = address_here
         self._lock = threading.RLock()
         self._seen: dict[ServiceName, dict[str, tuple[Generation, ...]]] = defaultdict(dict)
         self._holders: dict[str | int, dict[ServiceName, int]] = defaultdict(dict)  # and how many of its replicas
@@ -141,6 +149,7 @@ class HostLedger:
                 (books.there if own else books.before)[replica.placement.index] = replica.placement
                 if own:
                     mine.append(replica)
+                    books.binds.add(generation.service.bind)
                 elif replica.holds:
                     books.old |= _things(replica.placement)
                     books.old_live += 1
@@ -149,15 +158,15 @@ class HostLedger:
 
     def _holding(self, service: Service, books: _Books, mine: Sequence[Replica]) -> list[Placement]:
         """The placements that its replicas and claims may go on using, by index."""
-        held: dict[int, Placement] = {}
-        for replica in mine:
-            placement = replica.placement
-            exited = replica.state is State.EXITED and self._uncontested(service, books, placement)
-            if (replica.holds or exited) and self._valid(service, placement):
+        held = {r.placement.index: r.placement for r in mine if r.holds and self._valid(service, r.placement)}
+        idle = [r.placement for r in mine if r.state is State.EXITED]
+        for placement in (*idle, *self._claims.get((service.name, service.digest), ())):
+            if placement.index in held or not self._valid(service, placement):
+                continue
+            assigned = placement.port if service.port is None else None  # kept while it is free
+            free = assigned is None or self._port_free(service.bind, assigned)
+            if free and self._uncontested(service, books, placement):
                 held[placement.index] = placement
-        for placement in self._claims.get((service.name, service.digest), ()):
-            if self._uncontested(service, books, placement) and self._valid(service, placement):
-                held.setdefault(placement.index, placement)
         return [held[index] for index in sorted(held)]
 
     def _uncontested(self, service: Service, books: _Books, placement: Placement) -> bool:
@@ -171,6 +180,9 @@ class HostLedger:
         return service.port is None or placement.port == service.port
 
     def _room(self, service: Service, books: _Books) -> Room:
+        listens = service.workload.port is not None
+        if listens and books.binds != {service.bind} and not self._address_here(service.bind):
+            return Room(need=f"this host cannot listen at {service.bind}")
         lack = max(0, service.replicas - len(books.held))
         if not lack:
             return Room(tuple(books.held))

@@ -78,6 +78,7 @@ _ROWS = (
     MetricRow("xmod_reconcile_duration_seconds", "histogram", ("shimlet",), "How long one look took", _LOOK),
     MetricRow("xmod_drift_detected_total", "counter", ("shimlet",), "Services found changed behind the agent's back"),
     MetricRow("xmod_prune_total", "counter", ("result",), "Removals of services that are no longer wanted"),
+    MetricRow("xmod_task_total", "counter", ("task", "result"), "Work that outlives a look, such as pulls, by outcome"),
     MetricRow("workqueue_depth", "state", ("name",), "Names whose turn has come; name: the shimlet's lane"),
     MetricRow("workqueue_adds_total", "counter", ("name",), "Names put in the queue that were not waiting already"),
     MetricRow("workqueue_queue_duration_seconds", "histogram", ("name",), "How long names waited for a worker", _QUEUE),
@@ -165,6 +166,10 @@ class Metrics:
         """The source was read whole."""
         self._scan.set(self._clock.now().timestamp())
 
+    def task_ended(self, kind: str, result: str) -> None:
+        """Work that outlives a look ended."""
+        self._counters["xmod_task_total"].labels(kind, result).inc()
+
     def added(self, lane: str) -> None:
         """A name came in that was not waiting already."""
         self._counters["workqueue_adds_total"].labels(lane).inc()
@@ -193,6 +198,8 @@ class Metrics:
             self._histograms["workqueue_work_duration_seconds"].labels(shimlet)
         for (goalset, goal), result in product(goals, ("ok", "transient", "permanent", "error")):
             self._counters["xmod_goal_ensure_total"].labels(goalset, goal, result)
+        for result in ("ok", "transient", "permanent", "error", "cancelled"):
+            self._counters["xmod_task_total"].labels("image", result)
         for result in PRUNES:
             self._counters["xmod_prune_total"].labels(result)
 

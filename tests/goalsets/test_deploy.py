@@ -102,8 +102,8 @@ def test_what_exists_needs_no_image_any_more() -> None:
     [
         (ONE, 1, Achieved()),
         (ONE, 3, Achieved()),
-        (Room(ONE.held, more=1), 3, Pending("NoRoom", "older replicas make way first")),
-        (Room(more=1), 1, Pending("NoRoom", "older replicas make way first")),
+        (Room(ONE.held, more=1), 3, Pending("MakingWay", "older replicas make way first")),
+        (Room(more=1), 1, Pending("MakingWay", "older replicas make way first")),
         (Room(need="no port"), 1, Pending("NoRoom", "no port")),
         (Room(ONE.held, swap=1, need="no GPU"), 2, Achieved()),
     ],

@@ -31,6 +31,7 @@ NAMES = {
     "xmod_last_full_scan_timestamp_seconds": ("gauge", ""),
     "xmod_prune_held": ("gauge", "reason"),
     "xmod_prune_total": ("counter", "result"),
+    "xmod_task_total": ("counter", "task result"),
     "xmod_reconcile_duration_seconds": ("histogram", "shimlet"),
     "xmod_reconcile_total": ("counter", "shimlet result"),
     "xmod_service_converged": ("gauge", "service"),

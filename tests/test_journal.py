@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -27,11 +28,14 @@ def test_the_newest_words_count_and_nothing_else_is_left(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["words.json"]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'"x"', b"\xff\xfe", b'{"a": 1}x'])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'"x"', b"\xff\xfe", b'{"a": 1}x', b"[" * 100_000])
 def test_what_cannot_be_read_is_set_aside_and_not_overwritten(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "words.json").write_bytes(content)
     journal = Journal(tmp_path)
-    assert journal.load() is None
+    with pytest.raises(ValueError, match=r"."):
+        journal.load()
+    assert [path.name for path in tmp_path.iterdir()] == ["words.json"], "loading only reads"
+    journal.set_aside("why")
     journal.save({"new": True})
     assert (tmp_path / "words.corrupt").read_bytes() == content
     assert journal.load() == {"new": True}
@@ -88,3 +92,56 @@ def test_an_unreadable_folder_is_told_and_not_fatal(tmp_path: Path, caplog: pyte
     (tmp_path / "words.json").mkdir()
     assert Journal(tmp_path).load() is None
     assert "cannot read the state folder" in caplog.text
+
+
+@pytest.mark.parametrize("of", ["saved", "loaded"])
+def test_words_that_were_deleted_are_written_again(tmp_path: Path, of: str) -> None:
+    state = tmp_path / "state"
+    Journal(state).save({"a": 1})
+    journal = Journal(state)
+    if of == "saved":
+        journal.save({"a": 1})
+    else:
+        journal.load()
+    shutil.rmtree(state)
+    journal.keep()
+    assert Journal(state).load() == {"a": 1}
+
+
+def test_words_that_are_there_are_not_written_again(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.save({"a": 1})
+    before = (tmp_path / "words.json").stat()
+    journal.keep()
+    assert (tmp_path / "words.json").stat() == before
+
+
+def test_without_words_there_is_nothing_to_keep(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "state")
+    journal.load()
+    journal.keep()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_set_aside_is_not_written_again(tmp_path: Path) -> None:
+    """It was JSON, and no words for all that."""
+    Journal(tmp_path).save({"approved": 7})
+    journal = Journal(tmp_path)
+    journal.load()
+    journal.set_aside("not iterable")
+    journal.keep()
+    assert [path.name for path in tmp_path.iterdir()] == ["words.corrupt"]
+
+
+def test_words_that_could_not_be_written_are_once_they_can_be(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    blocked = tmp_path / "state"
+    blocked.write_text("a file where the folder should be")
+    journal = Journal(blocked)
+    journal.save({"a": 1})
+    journal.keep()
+    assert "words are lost at a restart" in journal.trouble
+    assert len(caplog.records) == 1, "told once"
+    blocked.unlink()
+    journal.keep()
+    assert journal.trouble == ""
+    assert Journal(blocked).load() == {"a": 1}

@@ -1,5 +1,9 @@
-"""What a run would do, without doing it: the same source, plan and gate over the worlds as they are listed now."""
+"""What a run would do, without doing it: the same source, plan and gate over the worlds as they are listed now.
 
+It only reads: not even a corrupt memory is set aside, that is told and left to the run.
+"""
+
+import logging
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -19,6 +23,8 @@ from agent.registry import Registry
 from agent.settings import Settings
 from agent.surface.plan_view import Action, PlanRow, PlanView
 
+logger = logging.getLogger("xmod.plan")
+
 
 def plan(settings: Settings) -> PlanView:
     """Read the folder, list the worlds, and say what would be created, replaced, removed and held, and why."""
@@ -31,7 +37,7 @@ def plan(settings: Settings) -> PlanView:
             desired = reader.read(source.look())
         finally:
             source.close()
-        words, _ = parts.words_of(Journal(settings.agent.state_dir))
+        words = _words(settings)
         named = {wanted.service.shimlet for wanted in desired.wanted.values()}
         sights = {
             name: _sight(settings, registry, name, clock)
@@ -45,6 +51,14 @@ def plan(settings: Settings) -> PlanView:
     rows += [_row(name, intent, _seen(sights, name)) for name, intent in sorted(intents.items())]
     unseen = [f"{name}: {sight.error}" for name, sight in sights.items() if sight.error]
     return PlanView(tuple(rows), "; ".join(unseen))
+
+
+def _words(settings: Settings) -> Words:
+    words, wrong = parts.words_read(Journal(settings.agent.state_dir))
+    if wrong:
+        file = settings.agent.state_dir / "words.json"
+        logger.warning("words.json is corrupt, a run would set it aside", extra={"file": str(file), "error": wrong})
+    return words or Words()
 
 
 def _sight(settings: Settings, registry: Registry, name: str, clock: Clock) -> Sight:

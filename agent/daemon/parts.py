@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.clock import Clock
-from agent.contracts import GoalSet, Shimlet
+from agent.contracts import GoalSet, Service, Shimlet
 from agent.control.words import Words
 from agent.host.secret import HostSecrets
 from agent.journal import Journal
@@ -16,6 +16,7 @@ from agent.registry import PluginError, Registry
 from agent.settings import Settings
 from agent.source.directory import DirectorySource
 from agent.spec.engine import Engines
+from agent.spec.permission import Permission
 from agent.spec.policy import Policy
 from agent.spec.resolve import Defaults, Resolver
 
@@ -63,6 +64,11 @@ def resolver_of(settings: Settings, registry: Registry) -> Resolver:
     return Resolver(policy=policy, engines=engines, defaults=defaults)
 
 
+def permits_of(resolver: Resolver) -> Callable[[Service], str]:
+    """What says why a service may not be started now, under the policy that its file is held to."""
+    return Permission(resolver.policy, resolver.engines, resolver.defaults).refusal
+
+
 def bin_dir(settings: Settings) -> Path:
     """Where the programs of a spec folder are by convention: its sibling bin/."""
     return Path(os.path.abspath(settings.directory)).parent / "bin"  # noqa: PTH100 - links are the source's business
@@ -102,12 +108,17 @@ def secrets_of() -> HostSecrets:
 
 
 def words_of(journal: Journal) -> tuple[Words, bool]:
-    """The operator's words, and whether there was any memory of them."""
-    data = journal.load()
-    if data is None:
-        return Words(), False
+    """The operator's words, and whether there was any memory of them. What is no memory is set aside."""
+    words, wrong = words_read(journal)
+    if wrong:
+        journal.set_aside(wrong)
+    return words or Words(), words is not None
+
+
+def words_read(journal: Journal) -> tuple[Words | None, str]:
+    """The operator's words, None if there are none, and what is wrong with their file. Changes nothing."""
     try:
-        return Words.from_plain(data), True
+        data = journal.load()
+        return (None if data is None else Words.from_plain(data)), ""
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        journal.set_aside(repr(error))
-        return Words(), False
+        return None, repr(error)

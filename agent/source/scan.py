@@ -79,13 +79,14 @@ def scan(way: Way, spelled: str, *, known: Mapping[str, Entry], limits: Limits, 
     """Look at everything below `way` once. `now`: nanoseconds since the epoch. Raises Transient."""
     if way.inode is None:
         raise Transient(
-            f"{spelled}: no folder there ({way.stations[-1]}: {way.error}); create or mount it", reason="SourceMissing"
+            f"{_shown(spelled)}: no folder there ({_shown(way.stations[-1])}: {way.error}); create or mount it",
+            reason="SourceMissing",
         )
     walk = _Walk(way, spelled, known, limits, now)
     walk.folder("", way.real)
     walk.links()
     if trace(spelled) != way:
-        raise Transient(f"{spelled}: the folder was replaced while it was read", reason="SourceReplaced")
+        raise Transient(f"{_shown(spelled)}: the folder was replaced while it was read", reason="SourceReplaced")
     return Scan(way, walk.entries, walk.folders, walk.aside, walk.identity(), frozenset(walk.ignored))
 
 
@@ -123,9 +124,11 @@ class _Walk:
             try:
                 todo.extend(self._listed(below, real))
             except NotADirectoryError as error:
-                raise Transient(f"{real}: is not a folder", reason="SourceNotAFolder") from error
+                raise Transient(f"{_shown(real)}: is not a folder", reason="SourceNotAFolder") from error
             except OSError as error:
-                message = f"{real}: cannot be listed ({error.strerror}); nothing is concluded from a part of a folder"
+                message = (
+                    f"{_shown(real)}: cannot be listed ({error.strerror}); nothing is concluded from a part of a folder"
+                )
                 raise Transient(message, reason="SourceUnlistable") from error
 
     def links(self) -> None:
@@ -164,11 +167,10 @@ class _Walk:
                     elif stat.S_ISREG(status.st_mode):
                         self._read(path, item.path, stamp)
                     else:
-                        self.ignored.add((path, "is not a regular file"))
+                        self.ignored.add((_shown(path), "is not a regular file"))
         if self._count > self._limits.entries:
-            message = (
-                f"{self._spelled}: holds more than {self._limits.entries} entries; is it the folder that is meant?"
-            )
+            most = self._limits.entries
+            message = f"{_shown(self._spelled)}: holds more than {most} entries; is it the folder that is meant?"
             raise Transient(message, reason="SourceTooLarge")
         return inner
 
@@ -183,7 +185,7 @@ class _Walk:
         target = os.path.realpath(step)
         if not target.startswith(self._inside):
             if target != self._way.real:
-                self.ignored.add((path, "is a link that leaves the folder"))
+                self.ignored.add((_shown(path), "is a link that leaves the folder"))
             return
         try:
             status = os.stat(target)  # noqa: PTH116 strings, for speed
@@ -192,7 +194,7 @@ class _Walk:
                 self.aside[parent] = inode_of(parent)
         except OSError as error:
             # What it hides cannot be known, be it a file or a folder of files: unread, and so not absent.
-            self.entries[path] = _unread(path, (), f"is a link that leads nowhere: {target} ({error.strerror})")
+            self.entries[path] = _unread(path, (), f"is a link that leads nowhere: {_shown(target)} ({error.strerror})")
             return
         if stat.S_ISDIR(status.st_mode):
             self.folder(path + "/", target)
@@ -272,5 +274,13 @@ def _unread(path: str, stamp: Stamp, error: str) -> Entry:
 
 
 def _shown(path: str) -> str:
-    """A path that can be printed and encoded, whatever bytes its name is made of."""
-    return path if path.isascii() else path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """A path that can be printed and encoded, whatever bytes its name is made of, and that no other path is shown as."""
+    if path.isprintable() and "\\" not in path:
+        return path
+    return "".join(sign if sign.isprintable() and sign != "\\" else _escaped(sign) for sign in path)
+
+
+def _escaped(sign: str) -> str:
+    if "\udc80" <= sign <= "\udcff":  # a byte that is no text, as os.fsdecode leaves it
+        return f"\\x{ord(sign) - 0xDC00:02x}"
+    return f"\\u{ord(sign):04x}" if sign >= "\x80" else sign.encode("unicode_escape").decode("ascii")

@@ -261,6 +261,53 @@ def test_a_name_that_is_no_text_is_read_and_printable(folder: Path):
     assert all(path.encode() for path in paths)
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (b"\x1b[31m.yaml", "\\x1b[31m.yaml"),
+        (b"a\nb\x7f.yaml", "a\\nb\\x7f.yaml"),
+        ("\x9b2J\u202e.yaml".encode(), "\\u009b2J\\u202e.yaml"),
+        (b"\x9b.yaml", "\\x9b.yaml"),
+        (b"\\x1b.yaml", "\\\\x1b.yaml"),
+        ("größe 模型.yaml".encode(), "größe 模型.yaml"),
+    ],
+)
+def test_a_name_has_no_power_over_the_terminal(folder: Path, name: bytes, shown: str):
+    with open(os.fsencode(folder) + b"/" + name, "wb") as file:  # noqa: PTH123 bytes
+        file.write(b"x")
+    assert set(read(scanned(folder))) == {shown}
+
+
+def test_no_two_names_are_shown_alike(folder: Path):
+    """Else one file would hide what the other wants."""
+    names = [
+        b"\x1b.yaml",
+        b"\\x1b.yaml",
+        b"\\\\x1b.yaml",
+        b"\x9b.yaml",
+        "\x9b.yaml".encode(),
+        b"\\x9b.yaml",
+        b"\\u009b.yaml",
+    ]
+    for name in names:
+        with open(os.fsencode(folder) + b"/" + name, "wb") as file:  # noqa: PTH123 bytes
+            file.write(b"x")
+    paths = read(scanned(folder))
+    assert len(paths) == len(names)
+    assert all(path.isprintable() for path in paths)
+
+
+def test_what_is_said_of_a_strange_name_can_be_printed_too(folder: Path):
+    (folder / "link\x1b").symlink_to(folder / "no\x1b[31mwhere")
+    (folder / "out\x1b.yaml").symlink_to("/etc/hostname")
+    found = scanned(folder)
+    assert all(file.path.isprintable() and file.error.isprintable() for _, file, *_ in found.entries.values())
+    assert found.ignored == {("out\\x1b.yaml", "is a link that leaves the folder")}
+    with pytest.raises(Transient) as gone:
+        scanned(folder / "\x1b[31m")
+    assert str(gone.value).isprintable()
+
+
 def test_a_file_that_changes_while_it_is_read_is_not_taken_for_whole(folder: Path, monkeypatch: pytest.MonkeyPatch):
     path = folder / "a.yaml"
     path.write_text("half")

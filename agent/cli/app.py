@@ -1,5 +1,6 @@
 """The program's commands, and what becomes of an error that a person is to read."""
 
+import io
 import os
 import sys
 from typing import Annotated, Any
@@ -8,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from agent import __version__
-from agent.cli import running, status, validating, words
+from agent.cli import running, show, status, validating, words
 from agent.contracts import XmodError
 from agent.registry import PluginError
 from agent.settings import SettingsError
@@ -25,8 +26,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except EXPECTED as error:
-            for line in str(error).splitlines():
-                typer.echo(f"xmod-agent: {line}", err=True)
+            show.complain(str(error))
             raise typer.Exit(1) from error
 
 
@@ -66,6 +66,7 @@ words.add_to(app)
 
 def main() -> None:
     """Run the program. A reader that left (`| head`) ends it quietly."""
+    _print_anything()
     try:
         app(prog_name="xmod-agent")
     except BrokenPipeError:
@@ -73,6 +74,13 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _print_anything() -> None:
+    """A letter that the terminal's encoding lacks is spelled out; it must not end the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _forget_stdout() -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -71,7 +72,7 @@ def _contents(paths: Sequence[Path]) -> Iterator[tuple[Path, str, bytes | None, 
     """Each file: the folder of its specs, its path as it was spelled, its content, or why it cannot be read."""
     seen: set[str] = set()
     for path in paths:
-        root = path if path.is_dir() else path.parent
+        root = path if path.is_dir() else path.parent if _handed(path) is None else Path()
         for file, content, error in _folder(path) if path.is_dir() else [_file(path)]:
             real = os.path.realpath(file)
             if real not in seen:
@@ -88,11 +89,27 @@ def _folder(path: Path) -> Iterator[tuple[str, bytes | None, str]]:
 
 
 def _file(path: Path) -> tuple[str, bytes | None, str]:
+    """One file, or what this program was handed as /dev/stdin. Nothing else that could keep us waiting is read."""
+    handed = _handed(path)
     try:
-        with path.open("rb") as opened:
+        with open(path if handed is None else handed, "rb", closefd=handed is None, opener=_unblocked) as opened:
+            if handed is None and not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+                return str(path), None, "cannot be read: it is not a regular file; a pipe is read as /dev/stdin"
             return str(path), opened.read(_MOST), ""
     except OSError as error:
         return str(path), None, f"cannot be read: {error.strerror}"
+
+
+def _unblocked(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)  # nobody may ever write into a fifo
+
+
+def _handed(path: Path) -> int | None:
+    """The descriptor that a path such as /dev/stdin or /dev/fd/63 names."""
+    if path == Path("/dev/stdin"):
+        return 0
+    name = path.name if path.parent in (Path("/dev/fd"), Path("/proc/self/fd")) else ""
+    return int(name) if name.isascii() and name.isdigit() and len(name) < 9 else None
 
 
 def _note(owners: dict[str, list[tuple[str, int]]], file: str, reading: FileReading) -> None:

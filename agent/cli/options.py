@@ -3,11 +3,12 @@
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from agent.settings import default_socket
+from agent.cli import show
+from agent.settings import default_socket, table
 from agent.surface.client import Client
 
 
@@ -35,6 +36,19 @@ Socket = Annotated[
 As = Annotated[Output, typer.Option("-o", "--output", help="How to print it.")]
 
 
+def of_setting(name: str, metavar: str) -> Any:
+    """The flag of a setting, with its description and default."""
+    setting = next(setting for setting in table() if setting.flag == name)
+    default = f" [default: {setting.default}]" if setting.default else ""
+    text = f"{setting.description[:1].upper()}{setting.description[1:]}.{default}"
+    return typer.Option(name, metavar=metavar, help=text)
+
+
+Shimlet = Annotated[str | None, of_setting("--shimlet", "docker|process|…")]
+Goalset = Annotated[str | None, of_setting("--goalset", "NAME")]
+PluginDir = Annotated[Path | None, of_setting("--plugin-dir", "DIR")]
+
+
 def client(instance: str, socket: Path | None) -> Client:
     """Who speaks to the agent that is meant."""
     return Client(socket.expanduser() if socket else default_socket(instance, os.environ))
@@ -42,5 +56,5 @@ def client(instance: str, socket: Path | None) -> Client:
 
 def refuse(sentence: str) -> typer.Exit:
     """Say why not, on stderr; raise what it returns."""
-    typer.echo(f"xmod-agent: {sentence}", err=True)
+    show.complain(sentence)
     return typer.Exit(1)

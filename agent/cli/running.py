@@ -7,26 +7,13 @@ import typer
 
 from agent import log
 from agent.cli import show
-from agent.cli.options import As, Config, Output, refuse
+from agent.cli.options import As, Config, Goalset, Output, PluginDir, Shimlet, of_setting, refuse
 from agent.settings import Setting, Settings, load, table
 from agent.surface.plan_view import PlanView
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of DeploySpecs (*.yaml, *.yml, *.json).")]
-
-
-def _option(name: str, metavar: str) -> Any:
-    """The flag of a setting, with its description and default."""
-    setting = next(setting for setting in table() if setting.flag == name)
-    default = f" [default: {setting.default}]" if setting.default else ""
-    text = f"{setting.description[:1].upper()}{setting.description[1:]}.{default}"
-    return typer.Option(name, metavar=metavar, help=text)
-
-
-Shimlet = Annotated[str | None, _option("--shimlet", "docker|process|…")]
-Goalset = Annotated[str | None, _option("--goalset", "NAME")]
-StateDir = Annotated[Path | None, _option("--state-dir", "DIR")]
-InstanceFlag = Annotated[str | None, _option("--instance", "NAME")]
-PluginDir = Annotated[Path | None, _option("--plugin-dir", "DIR")]
+StateDir = Annotated[Path | None, of_setting("--state-dir", "DIR")]
+InstanceFlag = Annotated[str | None, of_setting("--instance", "NAME")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -42,11 +29,11 @@ def run(
     goalset: Goalset = None,
     config: Config = None,
     state_dir: StateDir = None,
-    bind: Annotated[str | None, _option("--bind", "ADDR")] = None,
-    port: Annotated[int | None, _option("--port", "N")] = None,
+    bind: Annotated[str | None, of_setting("--bind", "ADDR")] = None,
+    port: Annotated[int | None, of_setting("--port", "N")] = None,
     instance: InstanceFlag = None,
     plugin_dir: PluginDir = None,
-    log_level: Annotated[str | None, _option("--log-level", "debug|info|warning|error")] = None,
+    log_level: Annotated[str | None, of_setting("--log-level", "debug|info|warning|error")] = None,
     *,
     once: Annotated[
         bool, typer.Option("--once", help="Converge once, then exit: 0 if all that is wanted runs.")
@@ -107,7 +94,7 @@ def plan(
     view = daemon.plan(settings)
     _print_plan(view, output)
     if view.error:
-        typer.echo(f"xmod-agent: {view.error}", err=True)
+        show.complain(view.error)
         raise typer.Exit(1)
     raise typer.Exit(2 if view.something else 0)
 
@@ -133,8 +120,7 @@ def _log_as(settings: Settings) -> None:
     try:
         log.configure(level=given.level, format=given.format, output=given.output)
     except OSError as error:
-        typer.echo(f"xmod-agent: logging.output: {given.output}: {error.strerror}", err=True)
-        raise typer.Exit(1) from error
+        raise refuse(f"logging.output: {given.output}: {error.strerror}") from error
     log.watch_threads()
 
 

@@ -1,10 +1,13 @@
-"""How things look on a terminal and elsewhere: tables, ages, JSON and YAML.
+"""How things look on a terminal and elsewhere: sentences, tables, ages, JSON and YAML.
 
+Nothing that strangers wrote (a spec, a file's name, a log) has power over the terminal: what is printed passes through
+here, and signs that cannot be printed are spelled out. JSON spells them so that it stays UTF-8 and means the same.
 On a terminal a table fits its width; elsewhere it is as wide as its content, so that grep finds whole words. YAML is
 only printed here, never read: reading has its doors in spec/reading and settings.
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -31,7 +34,11 @@ STYLES: Mapping[str, str] = {
     "invalid": "red",
     "conflict": "red",
 }
+UNAPPROVABLE = frozenset(
+    {"Protected", "SourceUnread", "OtherSource"}
+)  # why a removal is held whatever an operator says
 _WIDE = 2000  # columns, where nobody looks
+_COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 NARROW = 60  # columns, below which a table is a list
 
 
@@ -83,16 +90,56 @@ def _list(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Text:
 
 
 def clean(words: str) -> str:
-    """Strangers' words (a log's last lines, a file's name) on one line, and without power over the terminal."""
-    if words.isprintable():
-        return words
-    flat = " ".join(words.split())
-    return "".join(sign if sign.isprintable() else f"\\x{ord(sign):02x}" for sign in flat)
+    """Strangers' words on one line, and without power over the terminal."""
+    return words if words.isprintable() else plain(" ".join(words.split()))
+
+
+def plain(words: str) -> str:
+    """Each sign as it is if it can be printed, else spelled out: a file's name keeps its blanks."""
+    return words if words.isprintable() else "".join(sign if sign.isprintable() else _spelled(sign) for sign in words)
+
+
+def logged(line: str, *, on_terminal: bool) -> str:
+    """A line of a service's log. Colours are left out on a terminal, and all else that moves it; elsewhere all is as it was."""
+    return "\t".join(plain(part) for part in _COLOUR.sub("", line).split("\t")) if on_terminal else line
+
+
+def say(words: str, *, err: bool = False) -> None:
+    """Print one line, whoever wrote what is in it."""
+    typer.echo(plain(words), err=err)
+
+
+def complain(sentence: str) -> None:
+    """Say on stderr what is wrong, line by line."""
+    for line in sentence.splitlines():
+        say(f"xmod-agent: {line}", err=True)
+
+
+def _spelled(sign: str) -> str:
+    code = ord(sign)
+    if _undecoded(sign):
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _undecoded(sign: str) -> bool:
+    """A byte that is no text, as Python keeps it in a file's name."""
+    return "\udc80" <= sign <= "\udcff"
 
 
 def as_json(value: Any) -> None:
-    """Print JSON."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print JSON: valid whatever bytes a name is made of, and whatever letters the reader's encoding lacks."""
+    all_letters = "utf" in (sys.stdout.encoding or "").lower()
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    typer.echo("".join(sign if _stays(sign, all_letters) else _in_json(sign) for sign in text))
+
+
+def _stays(sign: str, all_letters: bool) -> bool:  # noqa: FBT001 - asked of each sign
+    return sign == "\n" or (sign.isprintable() and (all_letters or sign.isascii()))  # within a text "\n" is escaped
+
+
+def _in_json(sign: str) -> str:
+    return json.dumps(_spelled(sign) if _undecoded(sign) else sign)[1:-1]
 
 
 def as_yaml(value: Any) -> None:

@@ -77,7 +77,7 @@ def _now(ask: Callable[[], View], name: str | None, console: Console) -> Rendera
     try:
         return picture(ask(), name, console.width)
     except NoAgent as error:
-        return Text(f"{error}", "red")
+        return Text(show.clean(str(error)), "red")
 
 
 def _gist(view: View) -> str:
@@ -134,7 +134,7 @@ def _reason(service: View) -> str:
 
 def _detail(service: View, now: datetime) -> Text:
     text = Text()
-    text.append(service["name"], "bold")
+    text.append(show.clean(service["name"]), "bold")
     text.append("  ")
     text.append(service["phase"], show.STYLES.get(service["phase"], ""))
     text.append(f" for {show.age(service['since']) or '0s'}\n")
@@ -145,7 +145,7 @@ def _detail(service: View, now: datetime) -> Text:
         sign, style = _STEPS.get(goal["verdict"], ("?", ""))
         words = ": ".join(part for part in (goal["reason"], goal["message"]) if part)
         text.append(f"  {sign} ", style)
-        text.append(f"{goal['name']:<15} {show.clean(words)}".rstrip() + "\n")
+        text.append(f"{show.clean(goal['name']):<15} {show.clean(words)}".rstrip() + "\n")
     for notice in service["notices"]:
         text.append(f"  ! {show.clean(notice)}\n", "yellow")
     text.rstrip()
@@ -185,8 +185,11 @@ def _attention(view: View) -> Iterator[tuple[str, str]]:
             yield f"{file['path']}:{error}", "red"
     for held in view["held"]:
         yield f"removal of {held['name']} is held ({held['reason']}): {held['message']}", "yellow"
-    if view["held"]:
+    reasons = {held["reason"] for held in view["held"]}
+    if reasons - show.UNAPPROVABLE:
         yield "release with: xmod-agent approve-prune", "yellow"
+    if "OtherSource" in reasons:
+        yield "let them follow this source with: xmod-agent adopt --from SOURCE-ID", "yellow"
     if view["memory_is_new"]:
         yield "the agent's memory is new: approvals and history from before are gone", "yellow"
     for notice in view["notices"]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent.cli import show
-from agent.cli.options import Config
+from agent.cli.options import Config, Goalset, PluginDir, Shimlet
 from agent.settings import load
 
 if TYPE_CHECKING:
@@ -35,15 +35,24 @@ def validate(
     form: Annotated[
         Format, typer.Option("--format", help="text: file:line:column; github: annotations of a workflow.")
     ] = Format.TEXT,
+    shimlet: Shimlet = None,
+    goalset: Goalset = None,
     config: Config = None,
+    plugin_dir: PluginDir = None,
 ) -> None:
     """Check specs as the agent would read them: every error with file:line:column, the field, and what was expected.
 
-    Exit code: 0 all are valid, 1 not. With --config, the policy and engines of those settings hold.
+    Exit code: 0 all are valid, 1 not. Say what the agent is told: its --shimlet, --goalset and --plugin-dir, and with
+    --config its policy and engines. A pipe is /dev/stdin.
     """
     from agent.cli.checking import check  # it brings in all that reads specs
 
-    result = check(paths, load(directory=Path(), file=config))
+    flags = {
+        "plugins.defaultShimlet": shimlet,
+        "plugins.defaultPipeline": goalset,
+        "plugins.pluginDir": plugin_dir,
+    }
+    result = check(paths, load(directory=Path(), file=config, flags=flags))
     _print(result.findings, form)
     if form is not Format.JSON:
         counts = ((result.files, "file"), (result.services, "service"), (len(result.findings), "problem"))
@@ -60,15 +69,15 @@ def schema() -> None:
 
 def _print(findings: "Sequence[Finding]", form: Format) -> None:
     if form is Format.JSON:
-        typer.echo(json.dumps([finding._asdict() for finding in findings], indent=2, ensure_ascii=False))
+        show.as_json([finding._asdict() for finding in findings])
         return
     for file, line, column, field, message in findings:
         words = f"{field}: {message}" if field else message
         if form is Format.GITHUB:
             where = f"file={_escaped(file, ':,')},line={line},col={column}"
-            typer.echo(f"::error {where}::{_escaped(words)}")
+            show.say(f"::error {where}::{_escaped(words)}")
         else:
-            typer.echo(f"{file}:{line}:{column}: {words}")
+            show.say(f"{file}:{line}:{column}: {words}")
 
 
 def _escaped(text: str, more: str = "") -> str:

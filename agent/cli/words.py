@@ -32,10 +32,11 @@ def logs(
     instance: Instance = "default",
     socket: Socket = None,
 ) -> None:
-    """Show the log of the service's newest replicas."""
+    """Show the log of the service's newest replicas. On a terminal without colours and other escapes."""
+    on_terminal = sys.stdout.isatty()
     try:
         for line in client(instance, socket).logs(name, tail, follow=follow):
-            sys.stdout.write(line + "\n")
+            sys.stdout.write(show.logged(line, on_terminal=on_terminal) + "\n")
             if follow:
                 sys.stdout.flush()
     except KeyboardInterrupt:
@@ -43,7 +44,7 @@ def logs(
 
 
 def approve_prune(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Which; all that are held if none.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Which; all that can be if none.")] = None,
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     instance: Instance = "default",
@@ -52,24 +53,24 @@ def approve_prune(
     """Release removals that the agent holds back. Shows them and asks first; only what was shown is released."""
     agent = client(instance, socket)
     held = {item["name"]: item for item in agent.status()["held"]}
-    chosen = names or list(held)
+    chosen = names or [name for name, item in held.items() if item["reason"] not in show.UNAPPROVABLE]
     if unheld := [name for name in chosen if name not in held]:
         raise refuse(f"no removal of {', '.join(unheld)} is held (held: {', '.join(held) or 'none'})")
     if not chosen:
-        typer.echo("no removal is held")
+        show.say("nothing that is held can be approved; see: xmod-agent status" if held else "no removal is held")
         return
     _show_held([held[name] for name in chosen])
     if not yes:
         if not asked():
             raise refuse("this removes services and nobody can be asked here; say --yes if that is meant")
-        typer.confirm(f"Remove {_count(chosen)}?", abort=True)
-    typer.echo("released: " + ", ".join(agent.approve_prune(chosen)))
+        typer.confirm(f"Remove {show.plain(_count(chosen))}?", abort=True)
+    show.say("released: " + ", ".join(agent.approve_prune(chosen)))
 
 
 def restart(name: Name, instance: Instance = "default", socket: Socket = None) -> None:
     """Start the service's replicas again, and try again what had failed."""
     client(instance, socket).restart(name)
-    typer.echo(f"{name} will be restarted; see: xmod-agent status {name}")
+    show.say(f"{name} will be restarted; see: xmod-agent status {name}")
 
 
 def rollout(
@@ -83,7 +84,7 @@ def rollout(
     if (name is None) != everything:
         raise refuse("name one service, or say --all")
     taken = client(instance, socket).rollout([name] if name else [])
-    typer.echo("rolled out, one at a time: " + ", ".join(taken) if taken else "nothing resolves differently now")
+    show.say("rolled out, one at a time: " + ", ".join(taken) if taken else "nothing resolves differently now")
 
 
 def adopt(
@@ -96,7 +97,7 @@ def adopt(
 ) -> None:
     """Treat services that came from another source as this source's, so that they may be changed and removed."""
     count = client(instance, socket).adopt(source)
-    typer.echo(f"adopted {show.count(count, 'service')} from {source}")
+    show.say(f"adopted {show.count(count, 'service')} from {source}")
 
 
 def asked() -> bool:

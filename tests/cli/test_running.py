@@ -98,6 +98,19 @@ def test_a_plan_of_an_invalid_file_has_something_to_say(specs, tmp_path, xmod):
     assert result.stdout.splitlines()[1].startswith("invalid  a.yaml")
 
 
+def test_a_plan_prints_no_escapes_of_strangers(specs, tmp_path, xmod):
+    (specs / "a\x1b[31m.yaml").write_text('kind: DeploySpec\n"\\e[31m": 1\n')
+    words = ("plan", specs, "--shimlet", "process", "--state-dir", tmp_path / "state", "--instance", "t-plan-escapes")
+    for more in ((), ("-o", "json"), ("-o", "yaml")):
+        result = xmod(*words, *more)
+        assert "[31m" in result.stdout
+        assert all(line.isprintable() for line in (result.stdout + result.stderr).splitlines()), more
+    result = xmod("plan", tmp_path / "\x1b[31m", *words[2:])
+    assert result.exit_code == 1
+    assert "\\x1b[31m: no folder there" in result.stderr
+    assert all(line.isprintable() for line in result.stderr.splitlines())
+
+
 def test_a_plan_of_a_missing_folder_is_an_error(tmp_path, xmod):
     words = ("--shimlet", "process", "--state-dir", tmp_path / "state", "--instance", "t-plan-missing")
     result = xmod("plan", tmp_path / "none", *words)

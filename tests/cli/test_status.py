@@ -9,10 +9,12 @@ import pytest
 import yaml
 from rich.console import Console
 
+from agent.cli import show
 from agent.cli.status import picture
+from agent.control import gate
 from agent.control.board import Phase
 from agent.surface import wire
-from agent.surface.operations import SourceView, WorldView
+from agent.surface.operations import HeldPrune, InvalidFile, SourceView, WorldView
 from tests.fakes.operations import NOW, FakeOperations, a_status
 
 
@@ -155,3 +157,60 @@ def test_markup_and_escapes_of_strangers_are_shown_as_text():
     text = drawn(replace(FakeOperations().agent, services=(status,)), "x")
     assert "[red]not red[/red]" in text
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    ("reasons", "release", "adopt"),
+    [
+        (["OverBudget"], True, False),
+        (["SourceEmpty"], True, False),
+        (["SourceReplaced"], True, False),
+        (["SourceInvalid"], True, False),
+        (["OtherSource"], False, True),
+        (["SourceUnread"], False, False),
+        (["Protected"], False, False),
+        (["Protected", "OtherSource", "OverBudget"], True, True),
+        ([], False, False),
+    ],
+)
+def test_the_way_out_is_told_only_of_what_has_one(reasons, release, adopt):
+    held = tuple(HeldPrune(f"s{n}", reason, "why", NOW) for n, reason in enumerate(reasons))
+    text = drawn(replace(FakeOperations().agent, held=held))
+    assert ("release with: xmod-agent approve-prune" in text) == release
+    assert ("xmod-agent adopt --from SOURCE-ID" in text) == adopt
+
+
+def test_what_no_approval_releases_is_what_the_gate_says():
+    evidence = gate.Evidence("ours", frozenset({"seen"}), unread=())
+    cases = {
+        "Protected": (gate.Candidate("p", "ours", protected=True), evidence),
+        "SourceUnread": (gate.Candidate("u", "ours"), replace(evidence, unread=("a.yaml",))),
+        "OtherSource": (gate.Candidate("o", "theirs"), evidence),
+        "SourceEmpty": (gate.Candidate("e", "ours"), replace(evidence, empty=True, alive=False)),
+        "SourceReplaced": (gate.Candidate("r", "ours"), replace(evidence, replaced=True)),
+        "SourceInvalid": (gate.Candidate("i", "ours"), replace(evidence, unexplained=("a.yaml",))),
+    }
+    for reason, (candidate, source) in cases.items():
+        for approved in (frozenset(), frozenset({candidate.name})):
+            found = gate.judge(
+                [candidate], source, gate.Budget(9), approved=approved, removing=frozenset(), before={}, now=NOW
+            )
+            stays = not approved or reason in show.UNAPPROVABLE
+            assert {held.reason for held in found.held.values()} == ({reason} if stays else set())
+
+
+def test_names_of_strangers_have_no_power_over_the_terminal(agent, xmod):
+    invalid = (InvalidFile("a\x1b[31m.yaml", ("1:1: metadata.name: \x1b]0;x\x07 is no label",)),)
+    agent.agent = replace(
+        agent.agent,
+        services=(a_status("x\x1b[2J", file="\x9b2J.yaml"),),
+        source=replace(agent.agent.source, invalid=invalid, error="\x1b[5m"),
+        held=(HeldPrune("h\x1b[2J", "OverBudget", "\x1b[5m", NOW),),
+        notices=("\x1b[5m",),
+    )
+    for words in (("status",), ("status", "x\x1b[2J"), ("status", "-o", "json"), ("status", "-o", "yaml")):
+        result = xmod(*words)
+        assert result.exit_code == 0
+        assert all(line.isprintable() for line in result.stdout.splitlines()), words
+    result = xmod("approve-prune", "--yes")
+    assert all(line.isprintable() for line in result.stdout.splitlines())

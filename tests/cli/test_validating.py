@@ -1,6 +1,11 @@
 """`validate` and `schema`, as CI and editors use them."""
 
 import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +17,19 @@ spec:
   container:
     image: mini
     port: 80
+"""
+PLUGIN = """
+from agent.contracts import Achieved, compose
+
+class Holds:
+    name = "holds"
+    def is_achieved(self, ctx):
+        return Achieved()
+    def ensure(self, ctx):
+        pass
+
+def register(plugins):
+    plugins.goalset(compose("mine").then(Holds()).removed_by("mine").build())
 """
 BAD = GOOD.replace("image:", "imgae:")
 
@@ -128,3 +146,112 @@ def test_the_schema_is_json_schema_of_a_deployspec(xmod):
     schema = json.loads(result.stdout)
     assert schema["$schema"].startswith("https://json-schema.org/")
     assert "spec" in schema["properties"]
+
+
+def program(*words, **more):
+    """It as a process, cut off where it hangs."""
+    environ = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])} | more.pop("env", {})
+    run = [sys.executable, "-m", "agent", "validate", *words]
+    return subprocess.run(run, capture_output=True, timeout=30, check=False, env=environ, **more)
+
+
+@pytest.mark.parametrize("what", ["fifo", "device", "socket"])
+def test_what_is_no_regular_file_is_a_problem_and_no_wait(tmp_path, what):
+    file = tmp_path / "a.yaml"
+    if what == "fifo":
+        os.mkfifo(file)
+    elif what == "device":
+        file.symlink_to("/dev/zero")
+    else:
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(file))
+    result = program(file)
+    assert result.returncode == 1
+    assert f"{file}:1:1: cannot be read: ".encode() in result.stdout
+    assert program(tmp_path).returncode == 0, "a folder's are no specs"
+
+
+def test_what_comes_through_a_pipe_is_checked(tmp_path):
+    good, bad = GOOD.format(name="a").encode(), BAD.format(name="a").encode()
+    result = program("/dev/stdin", input=good)
+    assert (result.returncode, result.stderr) == (0, b"1 file, 1 service, 0 problems\n")
+    assert program("/dev/stdin", input=bad).stdout.startswith(b"/dev/stdin:6:5: spec.container.imgae: ")
+    file = tmp_path / "a.yaml"
+    file.write_bytes(good)
+    with file.open("rb") as opened:
+        assert program("/dev/stdin", stdin=opened).returncode == 0
+
+
+def test_what_a_shell_substitutes_is_checked():
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, BAD.format(name="a").encode())
+        os.close(writing)
+        assert b":6:5: spec.container.imgae" in program(f"/dev/fd/{reading}", pass_fds=[reading]).stdout
+    finally:
+        os.close(reading)
+
+
+@pytest.mark.parametrize("name", ["/dev/fd/99", "/dev/fd/99999999999999999999", "/dev/fd/x"])
+def test_a_descriptor_that_is_not_there_is_a_problem(name):
+    result = program(name)
+    assert result.returncode == 1
+    assert f"{name}:1:1: cannot be read: ".encode() in result.stdout
+    assert b"Traceback" not in result.stderr
+
+
+def test_names_of_strangers_have_no_power_over_the_terminal(specs, xmod):
+    write(specs, "a\x1b[31m\n.yaml", GOOD.format(name='"\\e[31mred\\u202e"') + '"\\e[5m": 1\n')
+    for form in ("text", "json", "github"):
+        result = xmod("validate", specs, "--format", form)
+        assert result.exit_code == 1
+        assert "[31m" in result.stdout
+        assert all(line.isprintable() for line in result.stdout.split("\n")), form
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8:surrogateescape", "ascii"])
+@pytest.mark.parametrize("form", ["text", "json", "github"])
+def test_a_name_that_is_no_text_is_printed_as_text(tmp_path, form, encoding):
+    file = os.fsencode(tmp_path) + b"/gr\xc3\xb6\xdfe.yaml"
+    with open(file, "wb") as out:  # noqa: PTH123 bytes
+        out.write(BAD.format(name="a").encode())
+    result = program(file, "--format", form, env={"PYTHONIOENCODING": encoding})
+    text = result.stdout.decode()
+    assert "\\xdfe.yaml" in text
+    assert result.returncode == 1
+    if form == "json":
+        assert json.loads(text)[0]["file"].endswith("/grö\\xdfe.yaml")
+
+
+PROGRAM = """\
+apiVersion: xmod.dev/v1
+kind: DeploySpec
+metadata: {name: a}
+spec:
+  container:
+    command: [hello, "{port}"]
+    port: 80
+"""
+
+
+def test_a_folder_is_valid_for_the_shimlet_that_it_runs_under(specs, tmp_path, xmod):
+    (tmp_path / "bin").mkdir()
+    write(tmp_path / "bin", "hello", "").chmod(0o755)
+    config = write(tmp_path, "config.yaml", f"policy: {{programs: [{tmp_path}/bin]}}\n")
+    write(specs, "a.yaml", PROGRAM)
+    assert xmod("validate", specs, "--config", config).exit_code == 1
+    result = xmod("validate", specs, "--config", config, "--shimlet", "process")
+    assert (result.exit_code, result.stdout) == (0, "")
+
+
+def test_a_goalset_and_a_plugin_are_known_when_told(specs, tmp_path, xmod):
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    write(plugins, "mine.py", PLUGIN)
+    write(specs, "a.yaml", GOOD.format(name="a") + "  goalSetName: mine\n")
+    assert "goalSetName" in xmod("validate", specs).stdout
+    assert xmod("validate", specs, "--plugin-dir", plugins).exit_code == 0
+    result = xmod("validate", specs, "--goalset", "nobodys")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "nobodys" in result.stderr
+    assert xmod("validate", specs, "--plugin-dir", plugins, "--goalset", "mine").exit_code == 0

@@ -45,6 +45,14 @@ def test_approve_prune_shows_what_goes_and_takes_yes(agent, xmod):
     assert agent.words == [("approve", "old")]
 
 
+def test_approve_prune_takes_only_what_can_be_approved_unless_told(agent, xmod):
+    agent.agent = replace(agent.agent, held=(*agent.agent.held, HeldPrune("alien", "OtherSource", "", NOW)))
+    assert xmod("approve-prune", "--yes").stdout.endswith("released: old\n")
+    agent.agent = replace(agent.agent, held=agent.agent.held[1:])
+    assert xmod("approve-prune").stdout == "nothing that is held can be approved; see: xmod-agent status\n"
+    assert agent.words == [("approve", "old")]
+
+
 def test_approve_prune_refuses_where_nobody_can_be_asked(agent, xmod):
     result = xmod("approve-prune")
     assert result.exit_code == 1

@@ -20,7 +20,7 @@ from agent.contracts import (
     State,
     Verdict,
 )
-from agent.control.board import Phase, Status, Truth
+from agent.control.board import GoalState, Phase, Status, Truth
 from agent.control.opinion import queued, serving, status
 from agent.control.plan import Intent, Keep, Remove, Run
 from agent.control.reconciler import Look
@@ -104,6 +104,38 @@ def test_what_was_ready_and_is_no_more_without_a_change_is_degraded() -> None:
     assert found.phase is Phase.DEGRADED
     assert judged(a_look(Run(V1)), Pending("CrashLoop"), before=found).phase is Phase.DEGRADED
     assert judged(a_look(Run(V2)), Pending("Starting"), before=BEFORE).phase is Phase.PROGRESSING
+
+
+ACHIEVED, UNDER_WAY, REFUSED = (
+    GoalState("placed", "achieved"),
+    GoalState("healthy", "pending"),
+    GoalState("made", "failed"),
+)
+
+
+@pytest.mark.parametrize(
+    ("run", "goals", "serves", "phase"),
+    [
+        (Run(V1), [ACHIEVED], True, Phase.DEGRADED),  # the goal whose turn it was raised
+        (Run(V1), [], True, Phase.DEGRADED),
+        (Run(V1), [ACHIEVED, REFUSED], True, Phase.DEGRADED),
+        (Run(V1), [ACHIEVED, UNDER_WAY], True, Phase.PROGRESSING),
+        (Run(V2), [ACHIEVED], True, Phase.PROGRESSING),  # a change is on its way
+        (Run(V1), [ACHIEVED], False, Phase.PROGRESSING),
+    ],
+)
+@pytest.mark.parametrize("before", [None, queued(Run(V1), None, NOW)])
+def test_what_serves_as_wanted_and_is_refused_something_is_degraded_from_the_first_look_on(
+    run: Run, goals: list[GoalState], serves: bool, phase: Phase, before: Status | None
+) -> None:
+    """A secret that became unreadable, seen by an agent that just started."""
+    found = judged(a_look(run, goals=goals), Pending("SecretUnreadable"), serves=serves, before=before)
+    assert (found.phase, found.converged.reason) == (phase, "SecretUnreadable")
+
+
+def test_what_waits_for_room_is_a_change_on_its_way() -> None:
+    waiting = a_look(Run(V1), goals=[ACHIEVED], waits="port 8000 is taken")
+    assert judged(waiting, Pending("NoRoom")).phase is Phase.PROGRESSING
 
 
 def test_lag_is_none_when_converged_and_counts_from_the_oldest_change_else() -> None:

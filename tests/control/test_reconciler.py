@@ -86,6 +86,19 @@ def test_a_secret_that_went_away_keeps_what_runs_also_when_a_restart_is_asked_fo
     assert sum(agent.memory.running("web").values()) == 1
 
 
+def test_a_secret_that_went_away_between_two_agents_degrades_what_runs() -> None:
+    """Nothing new is on its way: it is worse than it could be, and no agent remembers that it was Ready."""
+    environment = {"TOKEN_v1": "one"}
+    before = made(make(environment=environment), secretive("web"))
+    environment.clear()
+    after = made(MiniAgent(before.memory, before.clock, environment=environment), secretive("web"))  # type: ignore[arg-type]
+    status = after.status("web")
+    assert (status.phase, status.converged.reason, status.serving.holds) == (Phase.DEGRADED, "SecretUnreadable", True)
+    environment["TOKEN_v1"] = "one"
+    after.settle(20)
+    assert after.status("web").phase is Phase.READY
+
+
 def test_a_changed_secret_replaces_in_place() -> None:
     environment = {"TOKEN_v1": "one"}
     agent = made(make(environment=environment), secretive("web"))

@@ -2,13 +2,14 @@
 
 Values leave here only for the shimlet that starts a replica. Whether they changed is asked at each look but hashed
 (slowly, on purpose) only for values not seen before: what was compared last is remembered under a key of this process.
+Whether a reference may be read is asked of the policy at that moment: it may be a link that leads elsewhere by now.
 """
 
 import hashlib
 import hmac
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from agent.contracts import SecretRef, Transient, Workload, canonical, unsealed_by
 
@@ -16,21 +17,35 @@ _LARGEST = 64 * 1024  # bytes of one secret
 
 
 class HostSecrets:
-    """Secrets in files of this host and in the agent's own environment; which ones may be used is policy. Thread-safe."""
+    """Secrets in files of this host and in the agent's own environment. Thread-safe.
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    `permits`: why one may not be handed to a replica now, "" if it may.
+    """
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        permits: Callable[[SecretRef], str] = lambda ref: "",  # noqa: ARG005 - who has no policy
+    ) -> None:
         self._environment = environment
+        self._permits = permits
         self._key = os.urandom(32)
         self._lock = threading.Lock()
         self._known: dict[str, tuple[bytes, bool]] = {}
 
     def read(self, workload: Workload) -> Mapping[str, str]:
-        """Values by environment key. Transient if one cannot be read."""
+        """Values by environment key. Transient if one cannot or may not be read."""
+        for key, ref in workload.env:
+            if isinstance(ref, SecretRef) and (denied := self._permits(ref)):
+                raise Transient(f"env {key}: {denied}", reason="PolicyRefused", delay=60.0)
+        return self._values(workload)
+
+    def _values(self, workload: Workload) -> Mapping[str, str]:
         return {key: self._value(key, ref) for key, ref in workload.env if isinstance(ref, SecretRef)}
 
     def changed(self, workload: Workload, mark: str) -> bool:
         """The values of now are not those that `mark` was made of."""
-        values = self.read(workload)
+        values = self._values(workload)
         if not values and not mark:
             return False
         keyed = hmac.digest(self._key, canonical(values).encode(), hashlib.sha256)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from agent.contracts import SecretRef
 from agent.spec.complaint import Fault
 from agent.spec.document import Archive, EnvVar
 from agent.spec.policy import Policy
@@ -67,16 +68,15 @@ def _program(words: Words, policy: Policy) -> Iterator[Fault]:
 def _image(words: Words, policy: Policy) -> Iterator[Fault]:
     image = words.container.image
     if isinstance(image, Archive):
-        yield from _if(policy.host_path(image.archive, read_only=True), (*_CONTAINER, "image", "archive"))
-    elif image is not None:
-        yield from _if(policy.image(image), (*_CONTAINER, "image"))
-    elif words.row is not None:
-        yield from _if(policy.image(image_name(words)), ("spec", "engine"))
+        yield from _if(policy.image(image_name(words)), (*_CONTAINER, "image", "archive"))
+    elif image is not None or words.row is not None:
+        path = (*_CONTAINER, "image") if image is not None else ("spec", "engine")
+        yield from _if(policy.image(image_name(words)), path)
 
 
 def _secret(variable: EnvVar, path: Path, policy: Policy) -> Iterator[Fault]:
     secret = variable.value_from
     if secret is not None and secret.file is not None:
-        yield from _if(policy.secret_file(secret.file), (*path, "file"))
+        yield from _if(policy.secret(SecretRef("file", secret.file)), (*path, "file"))
     if secret is not None and secret.env is not None:
-        yield from _if(policy.environment(secret.env), (*path, "env"))
+        yield from _if(policy.secret(SecretRef("env", secret.env)), (*path, "env"))

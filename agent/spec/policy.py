@@ -2,6 +2,7 @@
 
 A spec is written by whoever may commit; a policy by whoever runs the agent. So a spec can never widen it, links inside
 a spec's repository are followed before anything is compared, and each refusal names its rule and the line to add.
+It is asked when a file changes (bounds.py), and again before anything is started (permission.py).
 
 Programs, unless listed: an ordinary user's agent may run what lies in `bin/` beside the spec folder and on its own
 PATH, since who commits there could do no more than that user. As root nothing may run: a commit would be root.
@@ -20,9 +21,11 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError
 
+from agent.contracts import SecretRef, fill
 from agent.spec.complaint import faults, field
 from agent.spec.document import Flag, Part
 from agent.spec.quantity import HostPath, Text, refused
+from agent.spec.workload import ARCHIVE
 
 _GLOB = re.compile(r"[*?\[]")
 _RANGE = re.compile(r"(\d{1,5})-(\d{1,5})\Z")
@@ -77,6 +80,7 @@ _HARMLESS: Mapping[str, frozenset[str]] = {
 _HARMLESS_VALUES = frozenset(
     {"docker.network=bridge", "docker.network=none", "docker.ipc=private", "docker.privileged=false"}
 )
+_FILLED = {"port": "", "host": "", "model": "", "name": ""}
 _USUAL_MODEL_ROOTS = ("/models", "/srv/models")
 
 
@@ -107,7 +111,9 @@ class Policy:
         return cls(rules, beside, folders, as_root)
 
     def image(self, reference: str) -> str:
-        """Whether an image may be used."""
+        """Whether an image, as a Workload says it, may be used."""
+        if reference.startswith(ARCHIVE):
+            return self.host_path(reference.removeprefix(ARCHIVE), read_only=True)
         if any(fnmatch.fnmatchcase(reference, glob) for glob in self.rules.images):
             return ""
         return _denied("images", f"no glob matches {reference}", f'["{reference}"]')
@@ -153,14 +159,16 @@ class Policy:
             return ""
         return _denied("portRange", f"port {port} is not in {first}-{last}", f'"{min(first, port)}-{max(last, port)}"')
 
-    def secret_file(self, path: str) -> str:
-        """Whether a file may be read for a secret."""
+    def secret(self, ref: SecretRef) -> str:
+        """Whether a secret may be read."""
+        return self._environment(ref.name) if ref.source == "env" else self._secret_file(ref.name)
+
+    def _secret_file(self, path: str) -> str:
         if any(_inside(path, root) for root in self.rules.secret_files):
             return ""
         return _denied("secretFiles", _outside(path, self.rules.secret_files), f"[{path}]")
 
-    def environment(self, name: str) -> str:
-        """Whether a name of the agent's environment may be read."""
+    def _environment(self, name: str) -> str:
         if any(fnmatch.fnmatchcase(name, glob) for glob in self.rules.environment):
             return ""
         return _denied("environment", f"{name} of the agent's environment is not listed", f"[{name}]")
@@ -187,8 +195,10 @@ class Policy:
         """
         if "/" in name and not name.startswith("/"):
             return name, f'a program is a bare name or an absolute path, not "{name}"'
+        if fill(name, _FILLED) != name:
+            return name, f"a program is named outright; what {name} stands for is known only when it starts"
         places = (name,) if "/" in name else self._places(name)
-        found = [place for place in places if os.path.isfile(place) and os.access(place, os.X_OK)]  # noqa: PTH113
+        found = _installed(places)
         permitted = next((place for place in found if self._may_run(place)), "")
         if permitted:
             return permitted, ""
@@ -198,6 +208,14 @@ class Policy:
         if not found and places and all(self._may_run(place) for place in places):
             return name, ""
         return name, self._program_denied(found[0] if found else name)
+
+    def start(self, name: str) -> str:
+        """Whether a program may be started now. Of a bare name, every program that it may stand for must be allowed."""
+        _, denied = self.program(name)
+        if denied or "/" in name:
+            return denied
+        other = next((place for place in _installed(self._places(name)) if not self._may_run(place)), "")
+        return self._program_denied(other) if other else ""
 
     def _places(self, name: str) -> tuple[str, ...]:
         """Where a bare name may lie, in the order in which it is looked for."""
@@ -234,6 +252,10 @@ class Policy:
 
 def _denied(rule: str, what: str, snippet: str) -> str:
     return f"the rule policy.{rule} does not allow it: {what}; to allow it, add to the settings  policy: {{{rule}: {snippet}}}"
+
+
+def _installed(places: Sequence[str]) -> list[str]:
+    return [place for place in places if os.path.isfile(place) and os.access(place, os.X_OK)]  # noqa: PTH113
 
 
 def _outside(path: str, roots: Sequence[str]) -> str:

@@ -102,3 +102,16 @@ def test_a_file_that_is_being_written_is_not_an_empty_secret(tmp_path: Path) -> 
     (tmp_path / "token").write_text("")
     with pytest.raises(Transient, match="no secret"):
         HostSecrets({}).read(wants(A=SecretRef("file", str(tmp_path / "token"))))
+
+
+def test_what_the_policy_does_not_allow_now_is_not_handed_out_but_still_compared() -> None:
+    """A look at what runs needs no leave: nothing of the value gets out."""
+    refused: list[SecretRef] = []
+    secrets = HostSecrets({"X": "one"}, lambda ref: f"{ref.name} is not allowed" if ref in refused else "")
+    workload = wants(A=SecretRef("env", "X"))
+    assert secrets.read(workload) == {"A": "one"}
+    refused.append(SecretRef("env", "X"))
+    with pytest.raises(Transient, match="env A: X is not allowed") as told:
+        secrets.read(workload)
+    assert told.value.reason == "PolicyRefused"
+    assert not secrets.changed(workload, seal({"A": "one"}))

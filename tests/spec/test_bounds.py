@@ -63,3 +63,15 @@ def test_every_violation_is_said_at_once_beside_the_contradictions():
         "spec.hostPort",
         "spec.hostPort",
     ]
+
+
+def test_an_archive_does_not_pass_as_a_reference():
+    """The docker shimlet takes "archive:PATH" for an archive, however it was written."""
+    spec = {"container": {"image": "archive:/etc/x.tar"}}
+    assert "policy.hostPaths" in says(spec)[0]
+    assert says(spec, {"hostPaths": [{"path": "/etc"}]}) == []
+
+
+def test_a_program_is_named_outright():
+    spec = {"container": {"command": ["{model}"]}, "modelFile": "/models/evil", "shimletName": "process"}
+    assert "is named outright" in says(spec)[0]

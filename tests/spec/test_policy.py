@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from agent.contracts import SecretRef
 from tests.spec.making import policy, says
 
 IMAGE = {"image": "mini", "port": 80}
@@ -171,7 +172,7 @@ def test_links_are_followed_before_anything_is_compared(tmp_path: Path):
     rules = policy({"hostPaths": [{"path": f"{tmp_path}/link"}], "secretFiles": [f"{tmp_path}/data"]})
     assert rules.host_path(f"{tmp_path}/data/x", read_only=True) == ""
     assert "in truth /etc/passwd" in rules.host_path(f"{tmp_path}/data/out/passwd", read_only=True)
-    assert "in truth /etc/shadow" in rules.secret_file(f"{tmp_path}/data/out/shadow")
+    assert "in truth /etc/shadow" in rules.secret(SecretRef("file", f"{tmp_path}/data/out/shadow"))
 
 
 # ---- models

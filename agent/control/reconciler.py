@@ -44,7 +44,6 @@ from agent.control.facts import Facts
 from agent.control.plan import Intent, Keep, Remove, Run, lane
 from agent.control.world import World
 
-
 REFUSED = "PolicyRefused"
 
 

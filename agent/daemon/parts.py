@@ -102,9 +102,9 @@ def goalsets_of(registry: Registry) -> Callable[[str], GoalSet]:
     return goalset
 
 
-def secrets_of() -> HostSecrets:
-    """Secrets of this host; which ones a spec may name is policy."""
-    return HostSecrets(os.environ)
+def secrets_of(resolver: Resolver) -> HostSecrets:
+    """Secrets of this host, those that the policy allows."""
+    return HostSecrets(os.environ, resolver.policy.secret)
 
 
 def words_of(journal: Journal) -> tuple[Words, bool]:

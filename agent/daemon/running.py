@@ -92,7 +92,7 @@ class Running:
         self._world = World(clock=clock, news=self._news)
         self._tasks = TaskPool(8, self._wake, clock=clock, ended=self._metrics.task_ended)
         self._dial = Dialer(clock=clock, wake=self._wake)
-        host = Host(ledger=self._ledger, router=DirectRouter(), dial=self._dial, secrets=parts.secrets_of())
+        host = Host(ledger=self._ledger, router=DirectRouter(), dial=self._dial, secrets=parts.secrets_of(resolver))
         resolver = parts.resolver_of(settings, self._registry)
         reconciler = Reconciler(
             world=self._world,

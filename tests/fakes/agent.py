@@ -107,6 +107,7 @@ class MiniAgent:
         environment: Mapping[str, str] | None = None,
         port_free: Callable[[str, int], bool] = lambda bind, port: True,
         facts: Facts | None = None,
+        permits: Callable[[Service], str] = lambda service: "",
     ) -> None:
         self.clock = clock
         self.memory = world
@@ -127,6 +128,7 @@ class MiniAgent:
             goalsets=goalsets.__getitem__,
             host=host,
             tasks=self.tasks.of,
+            permits=permits,
             facts=facts,
             clock=clock,
         )

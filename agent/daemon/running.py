@@ -6,8 +6,8 @@ have begun are finished within a bound, services go on running.
 """
 
 import logging
+import signal
 import sys
-import threading
 from datetime import datetime, timedelta
 
 from agent import log
@@ -38,6 +38,7 @@ from agent.surface.socket_file import CannotListen
 
 logger = logging.getLogger("xmod.daemon")
 
+_BREATH = 5.0  # seconds between two checks that memory is still there
 _STOP = 10.0  # seconds that looks under way have at a stop
 _NOT_YET = "it was not listed yet"
 _FIRST_PASS = 2.0  # seconds that worlds wait for the source's first word, so that all is not shown as doubtful at first
@@ -51,17 +52,16 @@ def run(settings: Settings, *, once: bool) -> int:
     """Run until told to stop, or with `once` until everything is settled; the exit code."""
     log.configure(level=settings.logging.level, format=settings.logging.format, output=settings.logging.output)
     log.watch_threads()
-    threads, kick = Threads(), threading.Event()
-    with Signals(threads.stop, kick.set):  # also while it starts and stops: neither is cut short
+    with Signals() as signals:  # also while it starts and stops: neither is cut short
         try:
-            running = Running(settings, SystemClock(), threads)
+            running = Running(settings, SystemClock(), signals)
             running.start()
         except (StartError, CannotListen, Conflict) as error:
             logger.error("cannot start", extra={"error": str(error)})
             sys.stderr.write(f"xmod-agent: {error}\n")
             return 1
         try:
-            return running.settle() if once else running.wait(kick)
+            return running.settle() if once else running.wait()
         finally:
             running.stop()
 
@@ -69,10 +69,11 @@ def run(settings: Settings, *, once: bool) -> int:
 class Running:
     """The agent's parts, put together."""
 
-    def __init__(self, settings: Settings, clock: Clock, threads: Threads) -> None:
+    def __init__(self, settings: Settings, clock: Clock, signals: Signals) -> None:
         self._settings = settings
         self._clock = clock
-        self._threads = threads
+        self._threads = Threads()
+        self._signals = signals
         self._registry = parts.registry_of(settings)
         goalsets = parts.goalsets_of(self._registry)
         names = sorted(self._registry.goalsets)
@@ -92,8 +93,8 @@ class Running:
         self._world = World(clock=clock, news=self._news)
         self._tasks = TaskPool(8, self._wake, clock=clock, ended=self._metrics.task_ended)
         self._dial = Dialer(clock=clock, wake=self._wake)
-        host = Host(ledger=self._ledger, router=DirectRouter(), dial=self._dial, secrets=parts.secrets_of(resolver))
         resolver = parts.resolver_of(settings, self._registry)
+        host = Host(ledger=self._ledger, router=DirectRouter(), dial=self._dial, secrets=parts.secrets_of(resolver))
         reconciler = Reconciler(
             world=self._world,
             goalsets=goalsets,
@@ -185,18 +186,18 @@ class Running:
             },
         )
 
-    def wait(self, kick: threading.Event) -> int:
-        """Until a signal says stop; at each kick the source is read again."""
-        while not self._threads.stop.is_set():
-            if kick.wait(0.5):
-                kick.clear()
+    def wait(self) -> int:
+        """Until a signal says stop; HUP reads the source again."""
+        while (number := self._signals.wait(_BREATH)) in (None, signal.SIGHUP):
+            if number is not None:
                 self._source.kick()
+            self._journal.keep()
         return 0
 
     def settle(self) -> int:
         """Until nothing is on its way any more: 0 if all is as the folder says, else 1."""
         began = self._clock.monotonic()
-        while not self._threads.stop.wait(0.2):
+        while self._signals.wait(0.2) in (None, signal.SIGHUP):
             if self._controller.desired() is None and self._clock.monotonic() - began > _UNREAD:
                 logger.error("the source cannot be read", extra={"error": self._scanner.error})
                 return 1

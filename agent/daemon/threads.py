@@ -3,11 +3,12 @@
 Every thread here must live for the agent to be well; all obey one stop event.
 """
 
+import queue
 import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import FrameType
+from typing import Self
 
 
 @dataclass(slots=True)
@@ -34,23 +35,28 @@ class Threads:
 
 
 class Signals:
-    """While entered: TERM and INT stop, HUP reads the source again."""
+    """While entered, TERM, INT and HUP only queue up, for `wait` to hand out.
 
-    def __init__(self, stop: threading.Event, kick: Callable[[], None]) -> None:
-        self._stop = stop
-        self._kick = kick
+    A handler may interrupt any line of the main thread, also one that holds a lock: it does nothing but put into a queue
+    that is made for that.
+    """
+
+    def __init__(self) -> None:
+        self._came: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._before: dict[signal.Signals, object] = {}
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            self._before[number] = signal.signal(number, self._handle)
+            self._before[number] = signal.signal(number, lambda number, _: self._came.put(number))
+        return self
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type] # what signal() gave it takes
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - signal's signature
-        if number == signal.SIGHUP:
-            self._kick()
-        else:
-            self._stop.set()
+    def wait(self, seconds: float) -> int | None:
+        """The next one, None if there is none in that time."""
+        try:
+            return self._came.get(timeout=seconds)
+        except queue.Empty:
+            return None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.program import Program, eventually, program
+from tests.fakes.program import PROGRAM, Program, eventually, program
 from tools import demo
 
 HTTPD = "/bin/busybox"
@@ -222,3 +222,24 @@ def test_signals_once_and_plan(agent: Program) -> None:
     os.kill(agent.process.pid, signal.SIGHUP)
     agent.serving("a")
     assert agent.stop() == 0
+
+
+def test_a_signal_while_starting_is_neither_fatal_nor_lost(agent: Program) -> None:
+    """HUP is nothing to die of, and TERM ends it as ever: also before the agent is up, and twice."""
+    words = [PROGRAM, "run", agent.specs, "--port", "0", *agent.options]
+    for pause in (0.5, 0.8):  # seconds after exec: the imports are done or nearly so
+        with (agent.root / "early.txt").open("wb") as out:
+            early = subprocess.Popen(words, stdout=out, stderr=out, env=agent._environment)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                early.wait(pause)
+            eventually(lambda pid=early.pid: catches(pid, signal.SIGHUP), "it minds signals")
+            for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGTERM):
+                early.send_signal(number)
+            assert early.wait(30) == 0, (agent.root / "early.txt").read_text()
+
+
+def catches(pid: int, number: int) -> bool:
+    """The process has a handler of its own for that signal."""
+    lines = (Path("/proc") / str(pid) / "status").read_text().splitlines()
+    caught = next(int(line.split()[1], 16) for line in lines if line.startswith("SigCgt"))
+    return bool(caught >> (number - 1) & 1)

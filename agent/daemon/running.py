@@ -92,8 +92,8 @@ class Running:
         self._ledger = HostLedger(ports=range(ports.first, ports.last + 1), devices=settings.accelerators.devices)
         self._world = World(clock=clock, news=self._news)
         self._tasks = TaskPool(8, self._wake, clock=clock, ended=self._metrics.task_ended)
-        resolver = parts.resolver_of(settings, self._registry)
         self._dial = Dialer(clock=clock, wake=self._wake)
+        resolver = parts.resolver_of(settings, self._registry)
         host = Host(ledger=self._ledger, router=DirectRouter(), dial=self._dial, secrets=parts.secrets_of(resolver))
         reconciler = Reconciler(
             world=self._world,

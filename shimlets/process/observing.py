@@ -99,23 +99,28 @@ def joined(records: Mapping[Key, Kept], sight: Sight, boot: str) -> dict[Key, Se
     return {key: _seen(key, records.get(key), by_key.get(key, [])) for key in by_key.keys() | records.keys()}
 
 
-def observed(name: ServiceName, of: Iterable[Seen], fate: Callable[[ServiceName, Digest], Fate]) -> Observed:
-    """What is seen of one service, from its replicas; oldest generation first."""
+def observed(
+    name: ServiceName,
+    of: Iterable[Seen],
+    fate: Callable[[ServiceName, Digest], Fate],
+    stranger: Callable[[Seen], str] = lambda _: "",
+) -> Observed:
+    """What is seen of one service, from its replicas; oldest generation first. `stranger`: who answers in a replica's place."""
     by_digest: dict[Digest, list[Seen]] = {}
     for seen in sorted(of, key=lambda seen: seen.key.index):
         by_digest.setdefault(seen.key.digest, []).append(seen)
     generations = sorted(by_digest.items(), key=lambda item: (min(s.started for s in item[1]), item[0]))
-    return Observed(name, tuple(_generation(of, fate(name, digest)) for digest, of in generations))
+    return Observed(name, tuple(_generation(of, fate(name, digest), stranger) for digest, of in generations))
 
 
-def _generation(of: list[Seen], fate: Fate) -> Generation:
+def _generation(of: list[Seen], fate: Fate, stranger: Callable[[Seen], str]) -> Generation:
     """The newest run's mark is the generation's; its seal is the oldest live one's, until a changed secret reached all."""
     newest = max(of, key=lambda s: s.started)
     oldest = min((s for s in of if s.state is State.RUNNING), key=lambda s: s.started, default=newest)
     twins = [f"replica {s.key.index} runs more than once (pid {s.twins[0].stat.who.pid})" for s in of if s.twins]
     return Generation(
         service=newest.service,
-        replicas=tuple(_replica(s) for s in of),
+        replicas=tuple(_replica(s, stranger(s)) for s in of),
         fate=fate,
         drift="; ".join(twins),
         notice=arguments.notice(newest.service),
@@ -123,7 +128,7 @@ def _generation(of: list[Seen], fate: Fate) -> Generation:
     )
 
 
-def _replica(seen: Seen) -> Replica:
+def _replica(seen: Seen, stranger: str) -> Replica:
     replica = Replica(
         placement=seen.placement,
         state=seen.state,
@@ -132,7 +137,7 @@ def _replica(seen: Seen) -> Replica:
         address=arguments.address(seen.service, seen.placement),
     )
     if seen.leader is not None:
-        return replica
+        return replace(replica, ready=False, message=stranger) if stranger else replica
     left = f"{len(seen.rest)} of its processes are left" if seen.rest else ""
     if seen.kept is None:
         return replace(replica, message=f"its leader is gone; {left}")

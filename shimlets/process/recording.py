@@ -93,6 +93,7 @@ class Records:
         self._folders: dict[tuple[ServiceName, Digest], Path] = {}
         self._read: dict[Path, tuple[tuple[int, int, int], Kept]] = {}
         self._unwritten: dict[Key, tuple[Record | None, Kept]] = {}
+        self._presumed: set[tuple[ServiceName, Digest]] = set()
 
     def all(self, name: ServiceName | None = None) -> dict[Key, Kept]:
         """Every record, of one service if a name is given."""
@@ -105,6 +106,7 @@ class Records:
             there = found.get(key)
             if (there.record if there else None) != base:
                 del self._unwritten[key]  # another hand wrote it since
+                self._presumed.discard((key.name, key.digest))
             elif name is None or key.name == name:
                 found[key] = kept
         return found
@@ -133,6 +135,8 @@ class Records:
 
     def write_again(self) -> None:
         """Try to write what could not be written."""
+        for name, digest in list(self._presumed):
+            self.presume(name, digest, write=True)
         for _, kept in list(self._unwritten.values()):
             self.note(kept, write=True)
 
@@ -145,10 +149,12 @@ class Records:
         try:
             for file in (path, log, log.with_suffix(".log.1")):
                 file.unlink(missing_ok=True)
-            if not any(path.parent.glob("[0-9]*.json")) and path.parent.exists():
-                shutil.rmtree(path.parent)
-                if not any(path.parent.parent.iterdir()):
-                    path.parent.parent.rmdir()
+            if not any(path.parent.glob("[0-9]*.json")):
+                self._presumed.discard((key.name, key.digest))
+                if path.parent.exists():
+                    shutil.rmtree(path.parent)
+                    if not any(path.parent.parent.iterdir()):
+                        path.parent.parent.rmdir()
         except OSError as error:
             raise Transient(
                 f"{path.parent}: {error.strerror}: cannot remove {key}", reason="StateUnwritable"
@@ -160,15 +166,35 @@ class Records:
 
     def fate(self, name: ServiceName, digest: Digest) -> Fate:
         """What became of a generation."""
+        presumed = Fate.SERVED if (name, digest) in self._presumed else Fate.NEW
+        return self.decided(name, digest) or presumed
+
+    def decided(self, name: ServiceName, digest: Digest) -> Fate | None:
+        """What was written about it, None if nothing was."""
         try:
             return Fate(json.loads((self._folder(name, digest) / "fate.json").read_bytes())["fate"])
         except _LOST:
-            return Fate.NEW
+            return None
         except OSError as error:
             raise Transient(f"{error.filename}: {error.strerror}: cannot read the fate of {name}") from error
         except (ValueError, KeyError, TypeError):
             _set_aside(self._folder(name, digest) / "fate.json")
-            return Fate.NEW
+            return None
+
+    def presume(self, name: ServiceName, digest: Digest, *, write: bool) -> None:
+        """A generation that runs and of which nothing is recorded served: records come before starts, so they were lost.
+
+        Else a short silence of a service that has served for months would burn it.
+        """
+        self._presumed.add((name, digest))
+        if not write:
+            return
+        try:
+            if self.decided(name, digest) is None:
+                self.decide(name, digest, Fate.SERVED)
+            self._presumed.discard((name, digest))
+        except Transient as error:
+            _log.warning("a fate cannot be written", extra={"shimlet": "process", "service": name, "error": str(error)})
 
     def decide(self, name: ServiceName, digest: Digest, fate: Fate) -> None:
         """Write what became of a generation. Transient if that cannot be done."""
@@ -177,6 +203,7 @@ class Records:
             _replace(path, json.dumps({"fate": fate}))
         except OSError as error:
             raise Transient(f"{path}: {error.strerror}: cannot record {fate}", reason="StateUnwritable") from error
+        self._presumed.discard((name, digest))
 
     def _folder(self, name: ServiceName, digest: Digest) -> Path:
         folder = self._folders.get((name, digest))

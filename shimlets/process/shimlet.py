@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import quote
 
 from agent.contracts import (
+    Conflict,
     Digest,
     Fate,
     Observed,
@@ -37,6 +38,7 @@ from shimlets.process.deciding import steps
 from shimlets.process.ending import Ending
 from shimlets.process.environment import Carried, mark_of
 from shimlets.process.finding import Found, Processes, Sight, Who, boot_id, stat_of
+from shimlets.process.listening import Listening, refuse_if_taken
 from shimlets.process.lock import Lock
 from shimlets.process.observing import Seen, joined, observed
 from shimlets.process.options import read
@@ -61,6 +63,7 @@ class ProcessShimlet:
         self._records = Records(state_dir.absolute() / "process" / quote(owner, safe=""))
         self._processes = Processes(owner, self._uid)
         self._ending = Ending(self._processes.look, self._ended)
+        self._listening = Listening(self._processes.look)
         self._bell = Bell()
         self._held = Lock(owner, self._uid)
         self._lock = threading.RLock()
@@ -78,12 +81,12 @@ class ProcessShimlet:
             by_name: dict[ServiceName, list[Seen]] = {}
             for key, seen in self._look().items():
                 by_name.setdefault(key.name, []).append(seen)
-            return {name: observed(name, of, self._records.fate) for name, of in sorted(by_name.items())}
+            return {name: self._observed(name, of) for name, of in sorted(by_name.items())}
 
     def observe(self, name: ServiceName) -> Observed:
         """See one service."""
         with self._lock:
-            return observed(name, self._look(name).values(), self._records.fate)
+            return self._observed(name, self._look(name).values())
 
     def apply(self, service: Service, placements: Sequence[Placement], secrets: Mapping[str, str]) -> None:
         """Begin that exactly these replicas run."""
@@ -108,16 +111,25 @@ class ProcessShimlet:
                 extra = seen[index].twins if seen[index].leader else seen[index].rest
                 self._ending.begin(seen[index].key, extra, grace=self._options.stop_grace)
             sealed = next((s for s, is_same in same.items() if is_same), "") or (seal(secrets) if todo.start else "")
+            refused: Conflict | None = None
             for placement in todo.start:
-                self._start(service, placement, secrets, sealed, None if failed else seen.get(placement.index))
+                try:
+                    self._start(service, placement, secrets, sealed, None if failed else seen.get(placement.index))
+                except Conflict as error:  # the others can start all the same
+                    refused = refused or error
+            if refused is not None:
+                raise refused
 
     def record(self, name: ServiceName, digest: Digest, fate: Fate) -> None:
-        """Write what became of a generation."""
+        """Write what became of a generation; Transient instead of SERVED if it was not itself that answered."""
         with self._lock:
-            there = any(key.digest == digest for key in self._look(name))
-            if there and self._records.fate(name, digest) is not fate:
-                self._records.decide(name, digest, fate)
-                self._bell.ring(name)
+            of = [seen for key, seen in self._look(name).items() if key.digest == digest]
+            if not of or (self._records.decided(name, digest) or Fate.NEW) is fate:
+                return
+            if fate is Fate.SERVED:
+                self._refuse_unproven(of)
+            self._records.decide(name, digest, fate)
+            self._bell.ring(name)
 
     def remove(self, name: ServiceName, digest: Digest) -> None:
         """Begin that nothing of a generation is left."""
@@ -160,15 +172,36 @@ class ProcessShimlet:
 
     # Looking.
 
+    def _observed(self, name: ServiceName, of: Iterable[Seen]) -> Observed:
+        return observed(name, of, self._records.fate, self._listening.stranger)
+
+    def _refuse_unproven(self, of: Iterable[Seen]) -> None:
+        """An answer may have come before a look that tells whose it was."""
+        for seen in of:
+            why = self._listening.unproven(seen)
+            if why:
+                raise Transient(f"{seen.key}: {why}: the answer was not its own", reason="PortTaken")
+
     def _look(self, name: ServiceName | None = None) -> dict[Key, Seen]:
         """Everything, or one service; what has ended since is settled first."""
         sight, boot = self._processes.look(), boot_id()
         self._reap(sight)
         seen = self._joined(name, sight, boot)
+        if name is None:
+            self._listening.keep_only(one.leader.stat.who for one in seen.values() if one.leader is not None)
+        self._presume(seen)
         changed = 0
         for one in seen.values():
             changed += self._settle(one, sight, boot)
         return self._joined(name, sight, boot) if changed else seen
+
+    def _presume(self, seen: Mapping[Key, Seen]) -> None:
+        """What runs without any record of its generation lost its records: it counts as having served."""
+        recorded = {(key.name, key.digest) for key, one in seen.items() if one.kept is not None}
+        running = {(key.name, key.digest) for key, one in seen.items() if one.state is State.RUNNING}
+        for name, digest in running - recorded:
+            if self._records.decided(name, digest) is None:
+                self._records.presume(name, digest, write=self._held.held)
 
     def _joined(self, name: ServiceName | None, sight: Sight, boot: str) -> dict[Key, Seen]:
         seen = joined(self._records.all(name), sight, boot)
@@ -211,11 +244,10 @@ class ProcessShimlet:
         code = self._codes.pop(record.who, None)
         if record.boot != boot:  # not its own doing: it is kept, not failed
             ended = replace(record, wish=_kept_wish(record), message="the machine was started again")
-        elif record.wish is Wish.RUN:
-            words = logfile.last_words(self._records.log(seen.key))
-            ended = replace(record, message=_how(code, time.time() - record.started, words))
         else:
-            ended = record
+            words = logfile.last_words(self._records.log(seen.key))
+            how = _how(code, time.time() - record.started, words, stopped=record.wish is not Wish.RUN)
+            ended = replace(record, message=how)
         self._note(Kept(replace(ended, finished=time.time(), code=code), seen.kept.service, seen.kept.placement))
         self._bell.ring(seen.key.name)
         return True
@@ -242,6 +274,7 @@ class ProcessShimlet:
             restarts=_restarts(before),
         )
         environ = arguments.environment(service, placement, secrets, os.environ)
+        refuse_if_taken(service, placement, self._processes.look)
         self._records.write(Kept(record, service, placement))
         try:
             argv = arguments.arguments(service, placement)
@@ -337,9 +370,11 @@ def _restarts(before: Seen | None) -> int:
     return record.restarts + 1 if short else 0
 
 
-def _how(code: int | None, lasted: float, words: str) -> str:
+def _how(code: int | None, lasted: float, words: str, *, stopped: bool) -> str:
     """One sentence on an end."""
-    if code is None:
+    if stopped:
+        how = f"stopped after {lasted:.1f} s"
+    elif code is None:
         how = "ended while no agent could learn its exit code"
     elif code > 128 and code - 128 in [s.value for s in signal.Signals]:
         how = f"killed by {signal.Signals(code - 128).name} after {lasted:.1f} s"

@@ -124,3 +124,11 @@ def test_another_users_process_is_ours_only_in_the_session_of_a_recorded_run():
     ):
         assert stranger[KEY].processes == ()
     assert claim(process(stat()), None) == {}
+
+
+def test_a_running_replica_whose_port_a_stranger_answers_is_not_ready_and_says_so():
+    seen = look(RECORD, [process(stat())])
+    for said, expected in (("another answers", (False, "another answers")), ("", (None, ""))):
+        result = observed(SERVICE.name, seen.values(), lambda *_: Fate.NEW, lambda _, said=said: said)
+        (replica,) = result.generations[0].replicas
+        assert (replica.ready, replica.message) == expected

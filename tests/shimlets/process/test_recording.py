@@ -79,6 +79,45 @@ def test_a_corrupt_fate_is_set_aside(tmp_path):
     assert records.fate(SERVICE.name, SERVICE.digest) is Fate.NEW
 
 
+def test_what_is_presumed_counts_until_it_is_decided_and_is_written_when_we_may(tmp_path):
+    records, generation = Records(tmp_path), (SERVICE.name, SERVICE.digest)
+    records.presume(*generation, write=False)
+    assert (records.fate(*generation), records.decided(*generation)) == (Fate.SERVED, None)
+    assert not list(tmp_path.iterdir())
+    records.write_again()
+    assert Records(tmp_path).fate(*generation) is Fate.SERVED
+    records.decide(*generation, Fate.FAILED)
+    records.presume(*generation, write=True)
+    assert records.fate(*generation) is Fate.FAILED
+
+
+def test_a_presumption_that_cannot_be_written_is_kept_and_written_later(tmp_path):
+    root = tmp_path / "state"
+    root.mkdir()
+    records, generation = Records(root), (SERVICE.name, SERVICE.digest)
+    with folder_that_refuses(root):
+        records.presume(*generation, write=True)
+        assert records.fate(*generation) is Fate.SERVED
+    records.write_again()
+    assert Records(root).fate(*generation) is Fate.SERVED
+
+
+def test_a_presumption_ends_with_its_generation_and_when_the_records_come_back(tmp_path):
+    root, aside = tmp_path / "state", tmp_path / "aside"
+    records, generation = Records(root), (SERVICE.name, SERVICE.digest)
+    records.presume(*generation, write=False)
+    records.delete(kept().key)
+    assert records.fate(*generation) is Fate.NEW
+    records.write(kept())
+    root.rename(aside)
+    records.presume(*generation, write=False)
+    records.note(kept(restarts=1), write=False)
+    assert records.fate(*generation) is Fate.SERVED
+    aside.rename(root)
+    assert records.all() == {kept().key: kept()}
+    assert records.fate(*generation) is Fate.NEW
+
+
 def test_what_cannot_be_written_is_transient_and_names_the_path(tmp_path):
     root = tmp_path / "state"
     root.mkdir()

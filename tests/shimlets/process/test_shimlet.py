@@ -141,6 +141,20 @@ def test_an_exit_code_and_a_signal_are_told(place, shimlet):
     assert only(shimlet.observe(A)).replicas[0].exit_code == 137
 
 
+def test_what_failed_and_was_stopped_keeps_its_last_words(place, shimlet):
+    service = place.running("/bin/sh", "-c", "echo no model here; exec sleep 1000")
+    place.up(shimlet, service)
+    place.until(lambda: list(shimlet.logs(A, 1)))
+    shimlet.record(A, service.digest, Fate.FAILED)
+    stopped(place, shimlet, service)
+    for one in (shimlet, place.shimlet()):
+        for seen in (only(one.observe(A)), only(one.list()[A])):
+            assert seen.fate is Fate.FAILED
+            assert seen.replicas[0].message.startswith("stopped after ")
+            assert seen.replicas[0].message.endswith("; last words: no model here")
+    assert only(shimlet.observe(A)).replicas[0].exit_code == 143
+
+
 def test_starts_in_a_row_are_counted_until_one_lasts_or_it_is_stopped(place, shimlet):
     service, placement = place.service("a", DIES), place.placement(0)
     for restarts in range(3):
@@ -322,6 +336,54 @@ def test_a_lost_state_folder_restarts_nothing_and_loses_no_control(place, shimle
     stopped(place, shimlet, service)
     shimlet.remove(A, service.digest)
     assert shimlet.list() == {}
+
+
+@pytest.mark.parametrize("acquires", [True, False])
+def test_what_runs_and_lost_its_records_counts_as_having_served(place, shimlet, acquires):
+    service = place.service("a", SERVES, replicas=2)
+    shimlet.apply(service, [place.placement(0), place.placement(1)], {})
+    place.until(lambda: place.state(shimlet) == [State.RUNNING] * 2)
+    shimlet.record(A, service.digest, Fate.SERVED)
+    shutil.rmtree(place.state_dir)
+    fresh = place.shimlet()
+    if acquires:
+        fresh.acquire()
+    for _ in range(2):  # also once it was adopted, and has records
+        assert only(fresh.list()[A]).fate is Fate.SERVED
+        assert only(fresh.observe(A)).fate is Fate.SERVED
+    assert bool(list(place.state_dir.glob("**/fate.json"))) == acquires
+    fresh.close()
+    assert only(place.shimlet().observe(A)).fate is Fate.SERVED
+
+
+def test_of_what_runs_and_has_a_record_it_is_known_that_it_never_served(place, shimlet):
+    service = place.service("a", SERVES, replicas=2)
+    place.up(shimlet, service, place.placement(0))
+    shimlet.apply(service, [r.placement for r in only(shimlet.observe(A)).replicas] + [place.placement(1)], {})
+    (lost, _) = sorted(place.state_dir.glob("**/[01].json"))
+    lost.unlink()
+    for one in (shimlet, place.shimlet()):
+        assert only(one.observe(A)).fate is Fate.NEW
+
+
+def test_a_failure_that_lost_its_records_only_is_still_one(place, shimlet):
+    service = place.service("a", SERVES)
+    place.up(shimlet, service, place.placement(0))
+    shimlet.record(A, service.digest, Fate.FAILED)
+    for path in place.state_dir.glob("**/0.json"):
+        path.unlink()
+    assert only(place.shimlet().observe(A)).fate is Fate.FAILED
+
+
+def test_what_was_presumed_is_forgotten_with_its_generation(place, shimlet):
+    service, placement = place.service("a", SERVES), place.placement(0)
+    place.up(shimlet, service, placement)
+    shutil.rmtree(place.state_dir)
+    assert only(shimlet.observe(A)).fate is Fate.SERVED
+    shimlet.remove(A, service.digest)
+    place.until(lambda: not shimlet.observe(A).generations)
+    place.up(shimlet, service, placement)
+    assert only(shimlet.observe(A)).fate is Fate.NEW
 
 
 def test_a_state_folder_that_cannot_be_written_hides_nothing_and_stops_no_stop(place, shimlet):

@@ -19,7 +19,6 @@ class Healthy:
     """Every replica that the target has now answers its check."""
 
     name = "healthy"
-    only_looks = True
 
     def is_achieved(self, ctx: GoalContext) -> Verdict:
         """A refused connection or a loading code is "not yet", never a failure by itself."""

@@ -72,7 +72,7 @@ class GoalContext:
 
 
 class Goal(Protocol):
-    """One condition, and how to bring it about. A goal that only looks has an attribute `only_looks = True`."""
+    """One condition, and how to bring it about."""
 
     name: str
 

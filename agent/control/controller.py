@@ -180,13 +180,13 @@ class Controller:
         self._world.lose(shimlet, error)
         self.replan()
 
-    def hint(self, names: Iterable[ServiceName]) -> None:
-        """Something may have happened to these: have a look."""
+    def hint(self, names: Iterable[ServiceName], *, delay: float = 0.0) -> None:
+        """Something may have happened to these: have a look, so many seconds from now."""
         intents = self._intents
         for name in names:
             intent = intents.get(name)
             if intent is not None:
-                self._queue.add(name, lane=plan.lane(intent), priority=Priority.DRIFT)
+                self._queue.add(name, lane=plan.lane(intent), priority=Priority.DRIFT, delay=delay)
 
     def replan(self, priority: Priority = Priority.DRIFT) -> None:
         """Make the plan anew, and queue every name whose intent changed."""

@@ -35,10 +35,15 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """Take it away from this shimlet. `moved`: it is wanted elsewhere, so this is no prune."""
+    """Take it away from this shimlet. `wanted`: as what it comes back elsewhere, so this is no prune."""
 
     shimlet: str
-    moved: bool = False
+    wanted: Service | None = None
+
+    @property
+    def moved(self) -> bool:
+        """It is wanted elsewhere."""
+        return self.wanted is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +172,7 @@ def _wanted(wanted: Wanted, found: Sequence[tuple[str, Observed]], inputs: Input
             message = f"its spec resolves to shimlet {service.shimlet} now; xmod-agent rollout {service.name}"
             kept = replace(_as_applied(service, applied), shimlet=applied.service.shimlet)
             return Run(kept, "ResolvesDifferently", message, after, asked is not None)
-        return Remove(elsewhere[0], moved=True)
+        return Remove(elsewhere[0], service)
     return Run(service, restart_after=after, retry=asked is not None)
 
 

@@ -9,7 +9,7 @@ refused ends nothing, burns nothing, and what served before is seen to meanwhile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, cast
 
 from agent.clock import Clock
 from agent.contracts import (
@@ -41,6 +41,7 @@ from agent.contracts import (
 from agent.control import rollout
 from agent.control.board import GoalState
 from agent.control.facts import Facts
+from agent.control.noting import Noting
 from agent.control.plan import Intent, Keep, Remove, Run, lane
 from agent.control.world import World
 
@@ -267,6 +268,8 @@ class Reconciler:
         if not look.observed.generations:
             look.gone = True
             return Achieved()
+        if remove.wanted is not None:
+            self._permit(remove.wanted)  # else it would be gone there, and not come here
         look.target = look.observed.generations[-1].service
         self._host.ledger.keep_only(look.name, None)
         removal = self._goals(look.target.goalset).removal
@@ -302,6 +305,8 @@ class Reconciler:
         look.goalset = goalset.name
         shimlet = lane(look.intent)
         permitted = isinstance(look.intent, Remove)  # to go is always allowed
+        world = Noting(ctx.shimlet)
+        ctx = replace(ctx, shimlet=cast("Shimlet", world))
         for goal in goalset.goals:
             look.goal = goal.name
             began = self._began(look.name, goal.name)
@@ -309,13 +314,15 @@ class Reconciler:
             if not isinstance(verdict, Achieved) and not fresh:
                 ctx, fresh = self._anew(look, ctx, shimlet), True
                 verdict = _verdict(goal, ctx)
-            if isinstance(verdict, Pending) and not getattr(goal, "only_looks", False):
+            if isinstance(verdict, Pending):
                 if not permitted:
                     self._permit(ctx.target)
                     permitted = True
+                world.acted = False
                 refused = self._ensure(goalset, goal, ctx)
-                look.acted = True
-                ctx = self._anew(look, ctx, shimlet)
+                if world.acted:
+                    look.acted = True
+                    ctx = self._anew(look, ctx, shimlet)
                 verdict = refused or _verdict(goal, ctx)
             look.goals.append(_state(goal.name, verdict))
             if not isinstance(verdict, Achieved):

@@ -13,6 +13,7 @@ from agent.control.world import World
 
 log = logging.getLogger("xmod.watcher")
 
+_FLURRY = 0.03  # seconds in which events of one service are one: a start alone makes four
 _FIRST, _CAP = 0.5, 30.0  # seconds between tries to reach a world that is out of sight
 _SETTLE = 1.0  # seconds after which a new stream of events is backed by a list: what happened in between is not lost
 
@@ -74,7 +75,7 @@ class Watcher:
         try:
             for name in self._shimlet.watch(stop):
                 self._world.touch(self._name, name)
-                self._controller.hint((name,))
+                self._controller.hint((name,), delay=_FLURRY)
         except (Transient, Permanent) as error:
             log.warning("lost sight of a world", extra={"shimlet": self._name, "error": str(error)})
         except Exception as bug:

@@ -108,8 +108,8 @@ def _row(name: ServiceName, intent: Intent, observed: Observed) -> PlanRow:
     match intent:
         case Keep(shimlet=shimlet, reason=reason, message=message, since=since):
             return PlanRow(Action.HELD if since is not None else Action.KEEP, name, shimlet, f"{reason}: {message}")
-        case Remove(shimlet=shimlet, moved=moved):
-            why = "it moves to another shimlet" if moved else "no file wants it any more"
+        case Remove(shimlet=shimlet, wanted=wanted):
+            why = "it moves to another shimlet" if wanted is not None else "no file wants it any more"
             return PlanRow(Action.REMOVE, name, shimlet, why)
         case Run():
             return _run_row(name, intent, observed)

@@ -7,7 +7,9 @@ import pytest
 from agent.contracts import Fate, Service, ServiceName, digest_of
 from agent.control.board import Phase
 from agent.control.desired import Doubt, InvalidFile
+from tests.control.test_promises import Host
 from tests.fakes.agent import MiniAgent, clock_at_noon, service
+from tests.fakes.folder import document
 from tests.fakes.memory import World
 
 WHY = "the rule policy.modelRoots does not allow it: x; to allow it, add to the settings  policy: {modelRoots: [/x]}"
@@ -181,3 +183,13 @@ def test_one_look_asks_once(agent: MiniAgent, rule: Rule) -> None:
     agent.pump()
     assert rule.asked == ["web:v1"]
     assert len(agent.memory.log) == 1
+
+
+def test_a_move_to_a_world_where_it_may_not_start_takes_nothing_away() -> None:
+    """The policy is asked before the old world lets go."""
+    host = Host(other=True).has(a=document("web"))
+    host.agent.reconciler._permits = lambda service: "the rule policy.images" if service.shimlet == "other" else ""
+    host.effects()
+    host.has(a=document("web", extra="shimletName: other"))
+    assert host.effects() == []
+    assert "policy.images" in host.status().converged.message

@@ -137,7 +137,7 @@ def test_a_restart_reaches_what_is_in_doubt_too() -> None:
 def test_a_changed_shimlet_is_removal_there_and_no_candidate() -> None:
     moved = replace(WEB, shimlet="other", spec_digest=Digest("moved"))
     sights = {**HERE, "other": sight()}
-    assert of_web(wants(moved), sights) == Remove("memory", moved=True)
+    assert of_web(wants(moved), sights) == Remove("memory", moved)
     assert candidates(Inputs(wants(moved), sights, Words())) == []
     assert of_web(wants(moved), {"memory": sight(), "other": sight()}) == Run(moved)
 
@@ -174,7 +174,7 @@ def test_a_changed_default_shimlet_moves_nothing_until_its_rollout() -> None:
     assert of_web(wants(elsewhere), sights) == Run(WEB, "ResolvesDifferently", message)
     asked = of_web(wants(elsewhere), sights, Words(restarts={NAME: NOW}))
     assert asked == Run(WEB, "ResolvesDifferently", message, NOW, retry=True)
-    assert of_web(wants(elsewhere), sights, Words(rollouts=(NAME,))) == Remove("memory", moved=True)
+    assert of_web(wants(elsewhere), sights, Words(rollouts=(NAME,))) == Remove("memory", elsewhere)
     edited = replace(elsewhere, spec_digest=Digest("edited"))
     words = noted(Inputs(wants(replace(edited, shimlet="memory")), HERE, NO_WORDS))
     assert noted(Inputs(wants(edited), sights, words)) == words

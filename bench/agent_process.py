@@ -89,6 +89,13 @@ class AgentProcess:
             status: Mapping[str, Any] = json.load(answer)
             return status
 
+    def mean(self, histogram: str) -> float:
+        """The mean of a histogram without labels, from /metrics; 0 if it saw nothing."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=10) as answer:
+            lines = dict(line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if line[:1] != "#")
+        count = float(lines[f"{histogram}_count"])
+        return float(lines[f"{histogram}_sum"]) / count if count else 0.0
+
     def _settings(self) -> Mapping[str, Any]:
         return {
             "agent": {"socket": str(self._work / "agent.sock")},

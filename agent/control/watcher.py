@@ -13,7 +13,7 @@ from agent.control.world import World
 
 log = logging.getLogger("xmod.watcher")
 
-_FLURRY = 0.03  # seconds in which events of one service are one: a start alone makes four
+_FLURRY = 0.1  # seconds in which events of one service are one: a start alone makes four, and then a probe answers
 _FIRST, _CAP = 0.5, 30.0  # seconds between tries to reach a world that is out of sight
 _SETTLE = 1.0  # seconds after which a new stream of events is backed by a list: what happened in between is not lost
 

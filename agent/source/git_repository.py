@@ -68,6 +68,7 @@ class RepositorySource:
         self._tried.wait(_FIRST_SYNC if self._mirror.there else _FIRST_CLONE)
         if not self._mirror.there:
             raise Transient(self._error or f"{self._remote.url}: is being cloned", reason="SourceMissing")
+        self._news.clear()  # this look sees them
         repository = self._mirror.repository
         try:
             self._snapshot = self._read()
@@ -85,7 +86,6 @@ class RepositorySource:
         while not (stop.is_set() or self._closed.is_set()) and (left := deadline - self._clock.monotonic()) > 0:
             if self._news.wait(min(left, _STEP)):
                 break
-        self._news.clear()  # what it was for is seen by the look that follows
 
     def kick(self) -> None:
         """Sync now; a look follows when that is done."""

@@ -28,7 +28,8 @@ class GitServer:
             def do_GET(self) -> None:
                 outer.answer(self)
 
-            do_POST = do_GET
+            def do_POST(self) -> None:
+                outer.answer(self)
 
             def log_message(self, *_: object) -> None:
                 """Quiet."""

@@ -146,7 +146,7 @@ def test_a_ref_that_never_existed_is_an_error(open_repository):
 
 
 def test_a_path_that_never_existed_is_an_error(open_repository):
-    with pytest.raises(Transient, match="no folder typo.*--path"):
+    with pytest.raises(Transient, match=r"no folder typo.*--path"):
         open_repository(path="typo").look()
 
 
@@ -376,3 +376,39 @@ def test_a_server_that_stalls_holds_up_neither_a_look_nor_the_end(repo, server, 
     assert time.monotonic() - began < 2
     assert source._thread is not None
     assert not source._thread.is_alive()
+
+
+# over ssh, whose far end is this machine
+
+
+@pytest.fixture
+def ssh(tmp_path, monkeypatch) -> Path:
+    """An `ssh` that notes its words and runs the command here, as the far end would."""
+    script = tmp_path / "bin" / "ssh"
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/said\nfor last; do :; done\nexec sh -c "$last"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+    monkeypatch.delenv("GIT_SSH_COMMAND", raising=False)
+    return tmp_path / "said"
+
+
+def test_over_ssh_a_sync_is_one_connection_that_checks_the_host(repo, ssh, open_repository, tmp_path):
+    (tmp_path / "key").write_text("key")
+    (tmp_path / "hosts").write_text("hosts")
+    access = Access(ssh_key=tmp_path / "key", known_hosts=tmp_path / "hosts")
+    source = open_repository(f"ssh://git@far.example{repo.root}", access=access, interval=3600)
+    assert source.look().revision == repo.head
+    ssh.write_text("")
+    head = repo.commit(a="a: 2\n")
+    assert synced(source).revision == head
+    [line] = ssh.read_text().splitlines()
+    assert "StrictHostKeyChecking=yes" in line
+    assert f'IdentityFile="{tmp_path}/key"' in line
+    assert "git@far.example git-upload-pack" in line
+
+
+def test_a_failing_ssh_is_said_in_its_own_words(ssh, open_repository, tmp_path):
+    (tmp_path / "bin" / "ssh").write_text("#!/bin/sh\necho 'Host key verification failed.' >&2\nexit 255\n")
+    with pytest.raises(Transient, match="Host key verification failed"):
+        open_repository("git@far.example:x.git").look()

@@ -40,6 +40,7 @@ _STRAY = (  # they would point git at another repository
     "GIT_PREFIX",
     "GIT_WORK_TREE",
 )
+_LINES = 3  # of stderr that make a sentence
 _STEP = 0.1  # seconds between looks at the stop while a command runs
 
 
@@ -126,13 +127,15 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def sentence(said: bytes) -> str:
-    """The line of git's stderr that says what is wrong, without its "fatal:"."""
-    lines = [line.strip() for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
-    for mark in ("fatal: ", "error: ", "remote: "):
-        for line in lines:
-            if line.startswith(mark):
-                return line.removeprefix(mark)
-    return lines[-1] if lines else ""
+    """What git's stderr says is wrong: up to its first "fatal:", since before it stand the words of ssh or the server."""
+    lines: list[str] = []
+    for line in said.decode("utf-8", "replace").splitlines():
+        if not line.strip() or line.startswith(("hint:", "warning:")):
+            continue
+        lines.append(line.strip().removeprefix("fatal: ").removeprefix("error: ").rstrip("."))
+        if line.startswith("fatal: "):
+            break
+    return "; ".join(lines[-_LINES:])
 
 
 def _ended(

@@ -1,6 +1,7 @@
 """Folders to read, sources that are closed afterwards, and mounts that are taken away."""
 
 import contextlib
+import logging
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,6 +54,18 @@ def mount() -> Iterator[Callable[[Path], None]]:
     yield over
     for path in mounted:
         subprocess.run(["umount", str(path)], capture_output=True, check=False)
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What the source logs, whatever other tests made of the logging."""
+    logger = logging.getLogger("xmod.source")
+    level = logger.level
+    logger.addHandler(caplog.handler)
+    logger.setLevel(logging.INFO)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+    logger.setLevel(level)
 
 
 class Repo:

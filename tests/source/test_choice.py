@@ -26,12 +26,11 @@ def chosen(path: Path) -> contextlib.closing[ChosenSource]:
     )
 
 
-def test_a_work_tree_is_read_as_git_and_it_is_said(repo, caplog):
-    caplog.set_level("INFO")
+def test_a_work_tree_is_read_as_git_and_it_is_said(repo, told):
     with chosen(repo.root / "specs") as source:
         assert source.look().revision == repo.head
         assert source.id == f"git:{repo.root}/specs"
-    assert "reading commits" in caplog.text
+    assert "reading commits" in told.text
 
 
 def test_a_plain_folder_is_read_as_a_folder(tmp_path):

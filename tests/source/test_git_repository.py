@@ -318,7 +318,7 @@ def test_over_http_nothing_is_fetched_where_nothing_changed(server, open_reposit
     assert source.notice == ""
 
 
-def test_a_token_lets_git_in_and_is_nowhere_to_be_seen(server, open_repository, tmp_path, caplog):
+def test_a_token_lets_git_in_and_is_nowhere_to_be_seen(server, open_repository, tmp_path, told):
     server.token = "s3cret-token"
     (tmp_path / "token").write_text("wrong\n")
     source = open_repository(f"{server.url}/served.git", access=Access(token_file=tmp_path / "token"))
@@ -327,7 +327,8 @@ def test_a_token_lets_git_in_and_is_nowhere_to_be_seen(server, open_repository, 
     (tmp_path / "token").write_text("s3cret-token\n")
     source.kick()
     seen(source, lambda source: not source.notice and source.look().files != ())
-    said = caplog.text + source.notice + source.location + source.id
+    assert "Authentication failed" in "".join(str(vars(record)) for record in told.records)
+    said = "".join(str(vars(record)) for record in told.records) + source.notice + source.location + source.id
     for path in (tmp_path / "state").rglob("*"):
         if path.is_file():
             assert b"s3cret" not in path.read_bytes(), path

@@ -171,7 +171,7 @@ class AgentBlock(Block):
         description="unix socket that carries the operator's words",
         json_schema_extra={"shown": "/run/xmod-agent/INSTANCE.sock (root), $XDG_RUNTIME_DIR/xmod-agent/INSTANCE.sock"},
     )
-    rescan_interval: Seconds = Field(default=30.0, description="the folder is read at least this often")
+    rescan_interval: Seconds = Field(default=30.0, description="the source is read at least this often")
     resync_interval: Seconds = Field(default=30.0, description="each world is listed at least this often")
     workers: int = Field(default=4, ge=1, le=64, description="names worked on at once, for each shimlet")
 

@@ -36,10 +36,14 @@ class NotSynced(Exception):
 
 
 class Mirror:
-    """The mirror of one remote below `root`. `stop` cuts every command short."""
+    """The mirror of one remote below `root`; another ref or path has its own, as a `plan` may ask for it meanwhile.
+
+    `stop` cuts every command short.
+    """
 
     def __init__(self, root: Path, remote: Remote, *, stop: threading.Event) -> None:
-        self._folder = root / hashlib.sha256(remote.url.encode()).hexdigest()[:16]
+        key = "\0".join((remote.url, remote.ref, remote.path))
+        self._folder = root / hashlib.sha256(key.encode()).hexdigest()[:16]
         self._link = self._folder / "current"
         self._remote = remote
         self._stop = stop

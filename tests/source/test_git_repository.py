@@ -277,6 +277,18 @@ def test_a_killed_clone_leaves_nothing_behind(repo, tmp_path, open_repository):
     seen(open_repository(), lambda source: not source.notice and not left.exists())
 
 
+def test_a_look_at_another_ref_or_path_leaves_a_source_as_it_is(repo, open_repository):
+    first = repo.head
+    repo.git("branch", "side")
+    source = open_repository(ref="side")
+    before = source.look()
+    head = repo.commit(a="a: 2\n", other__x="x: 1\n")
+    assert open_repository().look().revision == head
+    assert contents(open_repository(path="specs/other").look()) == {"x.yaml": b"x: 1\n"}
+    after = source.look()
+    assert (after.revision, contents(after)) == (first, contents(before))
+
+
 def test_two_processes_do_not_sync_one_mirror_at_once(repo, tmp_path):
     mirrors = [Mirror(tmp_path / "state", remote(str(repo.root)), stop=NEVER) for _ in range(4)]
     found: list[str] = []

@@ -6,6 +6,7 @@ a place and a hint that something changed; what counts is what git then says of 
 
 import contextlib
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from agent.contracts import Transient
 from agent.source.git_command import Repository
 from agent.source.place import Inode, Way, inode_of, trace
 
+_BEGINS = 10.0  # seconds from the first move of HEAD to the file that says what goes on
+_LINE = 4096  # bytes that hold the last line of a log
 _BUSY = {  # what git keeps in its folder while HEAD walks over commits that nobody means to be in effect
     "rebase-merge": "a rebase is under way",
     "rebase-apply": "a rebase or `git am` is under way",
@@ -42,7 +45,22 @@ class WorkTree:
     @property
     def busy(self) -> str:
         """What git is in the middle of, "" if nothing."""
-        return next((said for name, said in _BUSY.items() if Path(self.git_dir, name).exists()), "")
+        for name, said in _BUSY.items():
+            if Path(self.git_dir, name).exists():
+                return said
+        return "a rebase begins" if self._rebase_begins() else ""
+
+    def _rebase_begins(self) -> bool:
+        """`git rebase --apply` moves HEAD before it says so by a file: for a moment only the log of HEAD tells."""
+        log = Path(self.git_dir, "logs", "HEAD")
+        try:
+            if _text(Path(self.git_dir, "HEAD")).startswith("ref: ") or time.time() - log.stat().st_mtime > _BEGINS:
+                return False
+            with log.open("rb") as lines:
+                lines.seek(-min(_LINE, log.stat().st_size), os.SEEK_END)
+                return lines.read().splitlines()[-1].partition(b"\t")[2].startswith(b"rebase (start)")
+        except (OSError, IndexError):
+            return False
 
 
 @dataclass(frozen=True, slots=True)

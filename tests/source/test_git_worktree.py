@@ -194,6 +194,45 @@ def test_a_rebase_that_stops_is_held_until_it_ends(repo, source):
     assert seen == {before.revision}
 
 
+@pytest.mark.parametrize("backend", ["--apply", "--merge"])
+def test_no_commit_that_a_rebase_only_walks_over_is_ever_in_force(repo, source, backend):
+    repo.git("checkout", "-q", "-b", "feature")
+    for number in range(5):
+        repo.commit(**{f"f{number}": f"f: {number}\n"})
+    before = repo.head
+    repo.git("checkout", "-q", "main")
+    repo.commit(m="m: 1\n")
+    repo.git("checkout", "-q", "feature")
+    stop = threading.Event()
+    seen: set[str] = set()
+
+    def look() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(Transient):
+                seen.add(source.look().revision)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        repo.git("rebase", "-q", backend, "main")
+    finally:
+        stop.set()
+        looking.join()
+    assert source.look().revision == repo.head
+    assert seen <= {before, repo.head}
+
+
+def test_a_rebase_that_began_is_held_before_any_file_says_so(repo, source):
+    repo.commit(a="a: 2\n")
+    repo.git("checkout", "-q", "--detach")
+    source.look()
+    repo.git("update-ref", "--no-deref", "-m", "rebase (start): checkout main", "HEAD", "HEAD~1")
+    assert refused(source).reason == "SourceChanging"
+    log = repo.root / ".git" / "logs" / "HEAD"
+    os.utime(log, (time.time() - 60, time.time() - 60))
+    assert source.look().revision == repo.head
+
+
 def test_a_shallow_clone_is_read_and_stays_one_source(repo, open_tree, tmp_path):
     repo.commit(a="a: 2\n")
     git(tmp_path, "clone", "-q", "--depth", "1", repo.root.as_uri(), "shallow")

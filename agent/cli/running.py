@@ -1,5 +1,6 @@
 """Commands that build an agent from the settings: run, plan, plugins."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,9 +12,15 @@ from agent.cli.options import As, Config, Goalset, Output, PluginDir, Shimlet, o
 from agent.settings import Setting, Settings, load, table
 from agent.surface.plan_view import PlanView
 
-Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of DeploySpecs (*.yaml, *.yml, *.json).")]
+Directory = Annotated[
+    Path | None, typer.Argument(metavar="DIR", help="Folder of DeploySpecs (*.yaml, *.yml, *.json), unless --repo.")
+]
 StateDir = Annotated[Path | None, of_setting("--state-dir", "DIR")]
 InstanceFlag = Annotated[str | None, of_setting("--instance", "NAME")]
+SourceMode = Annotated[str | None, of_setting("--source", "auto|git|folder")]
+Repo = Annotated[str | None, of_setting("--repo", "URL")]
+Ref = Annotated[str | None, of_setting("--ref", "REF")]
+BelowPath = Annotated[str | None, of_setting("--path", "PATH")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -24,7 +31,12 @@ def add_to(app: typer.Typer) -> None:
 
 
 def run(
-    directory: Directory,
+    directory: Directory = None,
+    source: SourceMode = None,
+    repo: Repo = None,
+    ref: Ref = None,
+    path: BelowPath = None,
+    interval: Annotated[str | None, of_setting("--interval", "30s")] = None,
     shimlet: Shimlet = None,
     goalset: Goalset = None,
     config: Config = None,
@@ -39,14 +51,19 @@ def run(
         bool, typer.Option("--once", help="Converge once, then exit: 0 if all that is wanted runs.")
     ] = False,
 ) -> None:
-    """Run the agent on DIR until it is stopped. What it started runs on; the next agent finds it again.
+    """Run the agent on DIR or a repository until it is stopped. What it started runs on; the next agent finds it again.
 
-    SIGTERM and SIGINT stop it, SIGHUP reads the folder now. Settings come from --config, the environment and flags.
+    SIGTERM and SIGINT stop it, SIGHUP reads the source now. Settings come from --config, the environment and flags.
     """
-    settings = load(
-        directory=directory,
-        file=config,
-        flags={
+    settings = _loaded(
+        directory,
+        config,
+        {
+            "source.mode": source,
+            "source.repo": repo,
+            "source.ref": ref,
+            "source.path": path,
+            "source.interval": interval,
             "plugins.defaultShimlet": shimlet,
             "plugins.defaultPipeline": goalset,
             "agent.stateDir": state_dir,
@@ -64,7 +81,11 @@ def run(
 
 
 def plan(
-    directory: Directory,
+    directory: Directory = None,
+    source: SourceMode = None,
+    repo: Repo = None,
+    ref: Ref = None,
+    path: BelowPath = None,
     shimlet: Shimlet = None,
     goalset: Goalset = None,
     config: Config = None,
@@ -73,14 +94,18 @@ def plan(
     plugin_dir: PluginDir = None,
     output: As = Output.TABLE,
 ) -> None:
-    """Show what a run on DIR would create, replace, remove or hold, and why. Changes nothing.
+    """Show what a run on DIR or a repository would create, replace, remove or hold, and why. Changes nothing.
 
     Exit code: 0 nothing to do, 2 something, 1 error.
     """
-    settings = load(
-        directory=directory,
-        file=config,
-        flags={
+    settings = _loaded(
+        directory,
+        config,
+        {
+            "source.mode": source,
+            "source.repo": repo,
+            "source.ref": ref,
+            "source.path": path,
             "plugins.defaultShimlet": shimlet,
             "plugins.defaultPipeline": goalset,
             "agent.stateDir": state_dir,
@@ -113,6 +138,14 @@ def plugins(config: Config = None, plugin_dir: PluginDir = None, output: As = Ou
         show.put(show.table(("KIND", "NAME", "FROM"), rows, width=console.width, give=(2,)), console)
     else:
         _emit([row._asdict() for row in rows], output)
+
+
+def _loaded(directory: Path | None, config: Path | None, flags: Mapping[str, Any]) -> Settings:
+    """The settings of an agent, which has one source."""
+    settings = load(directory=directory, file=config, flags=flags)
+    if directory is not None and settings.source.repo:
+        raise refuse(f"DIR and a repository ({settings.source.repo}) are two sources; say which one is meant")
+    return settings
 
 
 def _log_as(settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""What an operator says to the running agent: logs, approve-prune, restart, rollout, adopt."""
+"""What an operator says to the running agent: logs, sync, approve-prune, restart, rollout, adopt."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,6 +16,7 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands to the program."""
     for name, command in (
         ("logs", logs),
+        ("sync", sync),
         ("approve-prune", approve_prune),
         ("restart", restart),
         ("rollout", rollout),
@@ -41,6 +42,12 @@ def logs(
                 sys.stdout.flush()
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+
+
+def sync(instance: Instance = "default", socket: Socket = None) -> None:
+    """Read the source now; a repository is fetched first."""
+    client(instance, socket).rescan()
+    typer.echo("the source is read now; see: xmod-agent status")
 
 
 def approve_prune(

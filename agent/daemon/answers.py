@@ -61,7 +61,7 @@ class Answers:
             worlds=tuple(WorldView(n, sight.seen_at, sight.error) for n, sight in sorted(self.world.sights().items())),
             services=tuple(self.board.all().values()),
             held=tuple(HeldPrune(n, h.reason, h.message, h.since) for n, h in sorted(held.items())),
-            notices=(self.journal.trouble,) if self.journal.trouble else (),
+            notices=tuple(notice for notice in (self.source.notice, self.journal.trouble) if notice),
             memory_is_new=not self.remembers and self.controller.inherited,
         )
 

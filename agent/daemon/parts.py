@@ -14,7 +14,12 @@ from agent.host.secret import HostSecrets
 from agent.journal import Journal
 from agent.registry import PluginError, Registry
 from agent.settings import Settings
+from agent.source.choice import ChosenSource
 from agent.source.directory import DirectorySource
+from agent.source.git_remote import Access, BadRemote, remote
+from agent.source.git_repository import RepositorySource
+from agent.source.git_worktree import WorkTreeSource
+from agent.source.snapshot import Source
 from agent.spec.engine import Engines
 from agent.spec.permission import Permission
 from agent.spec.policy import Policy
@@ -74,9 +79,34 @@ def bin_dir(settings: Settings) -> Path:
     return Path(os.path.abspath(settings.directory)).parent / "bin"  # noqa: PTH100 - links are the source's business
 
 
-def source_of(settings: Settings, clock: Clock) -> DirectorySource:
-    """The folder of specs."""
-    return DirectorySource(settings.directory, clock=clock)
+def source_of(settings: Settings, clock: Clock) -> Source:
+    """Where the specs come from: a repository, or DIR in the mode that was set."""
+    if settings.source.repo:
+        return _repository(settings, clock)
+
+    def git() -> Source:
+        return WorkTreeSource(settings.directory, clock=clock)
+
+    def folder() -> Source:
+        return DirectorySource(settings.directory, clock=clock)
+
+    match settings.source.mode:
+        case "git":
+            return git()
+        case "folder":
+            return folder()
+        case "auto":
+            return ChosenSource(settings.directory, git=git, folder=folder)
+
+
+def _repository(settings: Settings, clock: Clock) -> RepositorySource:
+    given = settings.source
+    access = Access(given.token_file, given.ssh_key, given.known_hosts)
+    try:
+        wanted = remote(given.repo, ref=given.ref, path=given.path, access=access)
+    except BadRemote as error:
+        raise StartError(str(error)) from error
+    return RepositorySource(wanted, state=settings.agent.state_dir / "git", clock=clock, interval=given.interval)
 
 
 def shimlet_of(settings: Settings, registry: Registry, name: str) -> Shimlet:

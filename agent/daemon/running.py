@@ -198,7 +198,8 @@ class Running:
         """Until nothing is on its way any more: 0 if all is as the folder says, else 1."""
         began = self._clock.monotonic()
         while self._signals.wait(0.2) in (None, signal.SIGHUP):
-            if self._controller.desired() is None and self._clock.monotonic() - began > _UNREAD:
+            unread = self._controller.desired() is None and self._scanner.error != ""  # a first clone may take its time
+            if unread and self._clock.monotonic() - began > _UNREAD:
                 logger.error("the source cannot be read", extra={"error": self._scanner.error})
                 return 1
             states = self._settled()

@@ -18,7 +18,14 @@ from pydantic.fields import FieldInfo
 from agent.settings.model import FLAGS, FileSettings, Settings, default_socket, default_state_dir, leaves
 from agent.settings.yaml_file import Node, Unreadable, read
 
-_PATHS = ("agent.stateDir", "agent.socket", "plugins.pluginDir")
+_PATHS = (
+    "agent.stateDir",
+    "agent.socket",
+    "plugins.pluginDir",
+    "source.tokenFile",
+    "source.sshKey",
+    "source.knownHosts",
+)
 
 
 class SettingsError(Exception):
@@ -39,12 +46,15 @@ class _Given:
 
 def load(
     *,
-    directory: Path,
+    directory: Path | None,
     file: Path | None = None,
     environ: Mapping[str, str] = os.environ,
     flags: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """Merge everything into one Settings. `flags`: by dotted name; None means not given. Raises SettingsError."""
+    """Merge everything into one Settings. Raises SettingsError.
+
+    `directory`: None if a repository is to be named instead; `flags`: by dotted name, None means not given.
+    """
     known = {name: (env, field) for name, env, field in leaves()}
     problems: list[str] = []
     given: dict[str, _Given] = {}
@@ -58,13 +68,15 @@ def load(
     settings, wrong = _validated(given, directory, file)
     if problems or settings is None:
         raise SettingsError([*problems, *wrong])
+    if directory is None and not settings.source.repo:
+        raise SettingsError(["say where the specs are: DIR, or --repo URL (source.repo)"])
     return _placed(settings, given, environ)
 
 
 def _validated(
-    given: Mapping[str, _Given], directory: Path, file: Path | None
+    given: Mapping[str, _Given], directory: Path | None, file: Path | None
 ) -> tuple[Settings | None, tuple[str, ...]]:
-    data: dict[str, Any] = {"directory": directory, "file": file}
+    data: dict[str, Any] = {"directory": directory or Path(), "file": file}
     for name, item in given.items():
         block, _, key = name.partition(".")
         if key:
@@ -81,7 +93,9 @@ def _sentence(problem: Any, given: Mapping[str, _Given]) -> str:
     parts = [str(part) for part in problem["loc"]]
     name = ".".join(parts[:2])
     if len(parts) == 1 and parts[0] == "service":
-        name = "service.bind"  # the only rule over a whole block
+        name = "service.bind"  # the only rule over this whole block
+    elif len(parts) == 1 and parts[0] == "source":
+        return str(problem["msg"].removeprefix("Value error, "))  # it names its settings itself
     elif name not in given:
         name = parts[0] if parts else ""
     origin = given[name].origin + ": " if name in given else ""
@@ -185,4 +199,10 @@ def _placed(settings: Settings, given: Mapping[str, _Given], environ: Mapping[st
     plugins = settings.plugins
     if plugins.plugin_dir is not None:
         plugins = plugins.model_copy(update={"plugin_dir": plugins.plugin_dir.expanduser().absolute()})
-    return settings.model_copy(update={"agent": placed, "plugins": plugins})
+    source = settings.source
+    files = {name: getattr(source, name) for name in ("token_file", "ssh_key", "known_hosts")}
+    source = source.model_copy(update={name: file.expanduser().absolute() for name, file in files.items() if file})
+    update: dict[str, Any] = {"agent": placed, "plugins": plugins, "source": source}
+    if source.repo:
+        update["directory"] = placed.state_dir / "specs"
+    return settings.model_copy(update=update)

@@ -93,6 +93,32 @@ class ServiceBlock(Block):
         return self
 
 
+class SourceBlock(Block):
+    """Where the specs come from: DIR, or a repository that the agent syncs by itself."""
+
+    mode: Literal["auto", "git", "folder"] = Field(
+        default="auto", description="how DIR is read: as HEAD of its work tree, as plain files, or as fits"
+    )
+    repo: str = Field(default="", description="URL of a git repository to sync and read, instead of DIR")
+    ref: str = Field(default="", description="its branch, tag or full commit id; empty: the repository's HEAD")
+    path: str = Field(default="", description="the folder of specs in it; empty: its root")
+    interval: Seconds = Field(default=30.0, description="it is asked for news this often, give or take a tenth")
+    token_file: Path | None = Field(default=None, description="file with a token or password for https")
+    ssh_key: Path | None = Field(default=None, description="private key for ssh; empty: as ssh is set up")
+    known_hosts: Path | None = Field(default=None, description="host keys to trust for ssh; empty: as ssh is set up")
+
+    @model_validator(mode="after")
+    def _all_of_one_repository(self) -> Self:
+        if not self.repo:
+            given = {"ref": self.ref, "path": self.path, "tokenFile": self.token_file, "sshKey": self.ssh_key}
+            given["knownHosts"] = self.known_hosts
+            if names := [f"source.{name}" for name, value in given.items() if value]:
+                raise ValueError(f"{', '.join(names)}: only of use with source.repo (--repo)")
+        elif self.mode == "folder":
+            raise ValueError("source.mode folder (--source folder) is for DIR, not for source.repo (--repo)")
+        return self
+
+
 class Preload(Block):
     """One plugin to load at start. `path`: a .py file with register(plugins), or "module:attribute"."""
 
@@ -145,7 +171,7 @@ class AgentBlock(Block):
         description="unix socket that carries the operator's words",
         json_schema_extra={"shown": "/run/xmod-agent/INSTANCE.sock (root), $XDG_RUNTIME_DIR/xmod-agent/INSTANCE.sock"},
     )
-    rescan_interval: Seconds = Field(default=30.0, description="the folder is read at least this often")
+    rescan_interval: Seconds = Field(default=30.0, description="the source is read at least this often")
     resync_interval: Seconds = Field(default=30.0, description="each world is listed at least this often")
     workers: int = Field(default=4, ge=1, le=64, description="names worked on at once, for each shimlet")
 
@@ -183,6 +209,7 @@ class FileSettings(Block):
     """All that a settings file may say."""
 
     service: ServiceBlock = ServiceBlock()
+    source: SourceBlock = SourceBlock()
     plugins: PluginsBlock = PluginsBlock()
     logging: LoggingBlock = LoggingBlock()
     agent: AgentBlock = AgentBlock()
@@ -197,7 +224,10 @@ class FileSettings(Block):
 
 
 class Settings(FileSettings):
-    """Everything that was set. `directory`: where the specs are; `file`: the settings file, None if there was none."""
+    """Everything that was set. `file`: the settings file, None if there was none.
+
+    `directory`: where the specs are; with a repository, a name in the state folder that only says what lies beside it.
+    """
 
     directory: Path
     file: Path | None = None
@@ -214,6 +244,11 @@ class Setting(NamedTuple):
 
 
 FLAGS: Mapping[str, str] = {
+    "source.mode": "--source",
+    "source.repo": "--repo",
+    "source.ref": "--ref",
+    "source.path": "--path",
+    "source.interval": "--interval",
     "plugins.defaultShimlet": "--shimlet",
     "plugins.defaultPipeline": "--goalset",
     "agent.stateDir": "--state-dir",

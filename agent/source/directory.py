@@ -33,6 +33,8 @@ _FIRST_RETRY, _LAST_RETRY = 1.0, 60.0  # seconds until a watch is tried again
 class DirectorySource:
     """Reads the folder at `path`; `quiet` and `cap` in seconds. One thread looks and waits."""
 
+    notice = ""
+
     def __init__(
         self,
         path: Path,

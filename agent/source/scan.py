@@ -19,7 +19,7 @@ from agent.source.snapshot import SourceFile
 
 SUFFIXES = (".yaml", ".yml", ".json")
 BEING_WRITTEN = "is still being written"
-_HIDDEN = ".#~"  # dotfiles, and what editors leave beside a file
+HIDDEN = ".#~"  # dotfiles, and what editors leave beside a file
 _RACY = 2_000_000_000  # nanoseconds: coarser than any file system's timestamps
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a fifo in its place must not block us
 
@@ -72,7 +72,7 @@ class Scan:
 
 def readable(name: str) -> bool:
     """Whether a file of this name is read."""
-    return name.endswith(SUFFIXES) and name[0] not in _HIDDEN
+    return name.endswith(SUFFIXES) and name[0] not in HIDDEN
 
 
 def scan(way: Way, spelled: str, *, known: Mapping[str, Entry], limits: Limits, now: int) -> Scan:
@@ -146,7 +146,7 @@ class _Walk:
             for item in listing:
                 self._count += 1
                 name = item.name
-                if name[0] in _HIDDEN:
+                if name[0] in HIDDEN:
                     continue
                 path = below + name
                 if item.is_symlink():

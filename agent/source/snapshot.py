@@ -47,8 +47,20 @@ class Snapshot:
 class Source(Protocol):
     """Where specs come from. One thread looks and waits; `kick` and `close` may come from any."""
 
-    id: str
-    location: str
+    @property
+    def id(self) -> str:
+        """Which source this is, for marks: stable over restarts."""
+        ...
+
+    @property
+    def location(self) -> str:
+        """Where it is, for people."""
+        ...
+
+    @property
+    def notice(self) -> str:
+        """What an operator should know of it although it can be read; "" if there is nothing."""
+        ...
 
     def look(self) -> Snapshot:
         """Everything, as of now. Raises Transient if it is missing, not mounted, changing or not readable whole."""

@@ -43,10 +43,28 @@ def test_help_explains_every_flag_and_setting(xmod):
 def test_every_command_has_help(xmod):
     shown = xmod("--help").stdout
     for command in (
-        "run plan plugins validate schema status logs approve-prune restart rollout adopt".split()  # noqa: SIM905
+        "run plan plugins validate schema status logs sync approve-prune restart rollout adopt".split()  # noqa: SIM905
     ):
         assert f"  {command} " in shown
         assert xmod(command, "--help").exit_code == 0
+
+
+def test_an_agent_has_one_source(specs, xmod, tmp_path):
+    neither = xmod("run")
+    assert (neither.exit_code, neither.stderr) == (
+        1,
+        "xmod-agent: say where the specs are: DIR, or --repo URL (source.repo)\n",
+    )
+    both = xmod("plan", specs, "--repo", "https://h.example/x")
+    assert both.exit_code == 1
+    assert "two sources" in both.stderr
+    secret = xmod("plan", "--repo", "https://me:secret@h.example/x", "--state-dir", tmp_path)
+    assert secret.exit_code == 1
+    assert "source.tokenFile" in secret.stderr
+    assert "me:secret" not in secret.stderr
+    assert "--ref" not in xmod("plan", specs, "--ref", "main").stderr
+    assert "only of use with source.repo" in xmod("plan", specs, "--ref", "main").stderr
+    assert "--source: source.mode: must be 'auto', 'git' or 'folder'" in xmod("run", specs, "--source", "x").stderr
 
 
 def test_a_wrong_setting_is_refused_before_anything_starts(specs, xmod):

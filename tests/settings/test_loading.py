@@ -33,6 +33,25 @@ def test_without_anything_the_defaults_hold():
     assert settings.file is None
 
 
+def test_the_files_of_a_repositorys_access_are_relative_to_the_settings_file(file):
+    file.write_text("source: {repo: 'https://h.example/x', tokenFile: token, knownHosts: ~/hosts, interval: 1m}\n")
+    settings = load(directory=None, file=file, environ={})
+    assert settings.source.token_file == file.parent / "token"
+    assert settings.source.known_hosts == Path("~/hosts").expanduser()
+    assert settings.source.interval == 60
+    assert settings.directory == settings.agent.state_dir / "specs"
+
+
+def test_settings_of_a_repository_need_one(file):
+    file.write_text("source: {ref: main, tokenFile: token}\n")
+    assert problems(file) == ["source.ref, source.tokenFile: only of use with source.repo (--repo)"]
+    assert problems(**{"source.repo": "https://h.example/x", "source.mode": "folder"}) == [
+        "source.mode folder (--source folder) is for DIR, not for source.repo (--repo)"
+    ]
+    with pytest.raises(SettingsError, match="DIR, or --repo URL"):
+        load(directory=None, environ={})
+
+
 def test_each_layer_wins_over_those_before_it(file):
     file.write_text("service: {port: 1001}\nagent: {workers: 2, instance: from-file}\nlogging: {level: debug}\n")
     environ = {"XMOD_SERVICE__PORT": "1002", "XMOD_AGENT__WORKERS": "3"}

@@ -1,6 +1,7 @@
 """Folders to read, sources that are closed afterwards, and mounts that are taken away."""
 
 import contextlib
+import logging
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from agent.clock import SystemClock
 from agent.source.directory import DirectorySource
-from tests.fakes.following import Follower
+from tests.fakes.following import Follower, git
 
 
 @pytest.fixture
@@ -53,3 +54,51 @@ def mount() -> Iterator[Callable[[Path], None]]:
     yield over
     for path in mounted:
         subprocess.run(["umount", str(path)], capture_output=True, check=False)
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What the source logs, whatever other tests made of the logging."""
+    logger = logging.getLogger("xmod.source")
+    level = logger.level
+    logger.addHandler(caplog.handler)
+    logger.setLevel(logging.INFO)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+    logger.setLevel(level)
+
+
+class Repo:
+    """A repository with a work tree, and words to change it by."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.mkdir(parents=True)
+        git(root, "init", "-q", "-b", "main")
+
+    def commit(self, **files: str | None) -> str:
+        """Commit these files below specs/ (a__b is a/b, None removes); the commit's id."""
+        for name, text in files.items():
+            path = self.root / "specs" / f"{name.replace('__', '/')}.yaml"
+            if text is None:
+                git(self.root, "rm", "-q", str(path))
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+                git(self.root, "add", str(path))
+        git(self.root, "commit", "-q", "--allow-empty", "-m", "change")
+        return self.head
+
+    @property
+    def head(self) -> str:
+        return git(self.root, "rev-parse", "HEAD").strip()
+
+    def git(self, *words: str) -> str:
+        return git(self.root, *words)
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Repo:
+    made = Repo(tmp_path / "repo")
+    made.commit(a="a: 1\n", b__c="c: 1\n")
+    return made

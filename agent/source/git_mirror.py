@@ -1,0 +1,276 @@
+"""A bare mirror of a remote: the whole history, and of the files those that were needed.
+
+What is in force is a ref of our own, `refs/xmod/current`, moved only when all of its commit is here; so an error, a deleted
+branch or a killed fetch leaves it as it was. Nothing is repaired in place: where the mirror is not sound, another is
+cloned beside it and the link `current` swapped. One process at a time works on it, by a lock that dies with it.
+"""
+
+import fcntl
+import hashlib
+import logging
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from agent.contracts import Transient
+from agent.source.git_command import GitFailed, Repository, ask, run
+from agent.source.git_remote import Remote, is_commit
+
+_log = logging.getLogger("xmod.source")
+
+IN_FORCE = "refs/xmod/current"
+_HEAD = "refs/xmod/head"  # the remote's HEAD as fetched
+_ASK = 30.0  # seconds for what is small
+_FETCH = 120.0
+_CLONE = 900.0
+_LOCAL = 60.0
+_PATIENCE = 3  # fetches that may fail in a row before the mirror is suspected
+
+
+class NotSynced(Exception):
+    """Why the mirror is not what the remote is; a sentence."""
+
+
+class Mirror:
+    """The mirror of one remote below `root`; another ref or path has its own, as a `plan` may ask for it meanwhile.
+
+    `stop` cuts every command short.
+    """
+
+    def __init__(self, root: Path, remote: Remote, *, stop: threading.Event) -> None:
+        key = "\0".join((remote.url, remote.ref, remote.path))
+        self._folder = root / hashlib.sha256(key.encode()).hexdigest()[:16]
+        self._link = self._folder / "current"
+        self._remote = remote
+        self._stop = stop
+        self._failures = 0  # fetches in a row
+
+    @property
+    def repository(self) -> Repository:
+        """For reading, as it is now; what is not here is not fetched."""
+        return Repository(_bare(self._link.resolve()).words, {"GIT_ALLOW_PROTOCOL": "none"})
+
+    @property
+    def synced_at(self) -> float:
+        """When it was last known to be what the remote is, in seconds since the epoch; 0: never."""
+        try:
+            return (self._folder / "synced").stat().st_mtime
+        except OSError:
+            return 0.0
+
+    @property
+    def there(self) -> bool:
+        """It was cloned."""
+        return self._link.exists()
+
+    def sync(self, *, anew: bool = False) -> str:
+        """Make it what the remote is; the commit that the ref leads to. Raises NotSynced, Transient.
+
+        `anew`: it is known to be broken.
+        """
+        trouble = self._remote.trouble()
+        if trouble:
+            raise NotSynced(trouble)
+        try:
+            with self._alone():
+                oid = self._cloned() if anew or not self._sound() else self._fetched_or_cloned()
+                self._failures = 0
+                (self._folder / "synced").touch()
+                return oid
+        except OSError as error:
+            raise NotSynced(f"{error.filename or self._folder}: {error.strerror}") from error
+        except GitFailed as error:
+            raise NotSynced(f"{self._remote.url}: {error}") from error
+
+    def _fetched_or_cloned(self) -> str:
+        try:
+            return self._fetched()
+        except GitFailed:
+            self._failures += 1
+            ours = not self._whole() or (self._failures >= _PATIENCE and self._answers())
+            if self._stop.is_set() or not ours:
+                raise
+            _log.warning("the mirror is broken and cloned anew", extra={"reason": "MirrorBroken"})
+            return self._cloned()
+
+    def _answers(self) -> bool:
+        """The remote answers: then it is not the remote because of which a fetch fails again and again."""
+        try:
+            self._asked()
+        except GitFailed:
+            return False
+        return True
+
+    def _whole(self) -> bool:
+        """Whether every commit and folder of what is in force is here; slow, for when something failed."""
+        words = ["rev-list", "--objects", "--missing=allow-promisor", "--quiet", IN_FORCE]
+        try:
+            ask(self.repository, words, seconds=_LOCAL, stop=self._stop)
+        except GitFailed:
+            return self._stop.is_set()
+        return True
+
+    # by fetching
+
+    def _sound(self) -> bool:
+        """It is a repository with something in force, and no git that was killed left a lock in it."""
+        if not self.there or any(self._locks()):
+            return False
+        try:
+            ask(self.repository, ["rev-parse", "--verify", "-q", f"{IN_FORCE}^{{tree}}"], seconds=_LOCAL)
+        except GitFailed:
+            return False
+        return True
+
+    def _locks(self) -> Iterator[Path]:
+        yield from self._link.resolve().glob("*.lock")
+        yield from (self._link / "refs").resolve().rglob("*.lock")
+
+    def _fetched(self) -> str:
+        here = ask(self.repository, ["rev-parse", f"{IN_FORCE}^{{commit}}"], seconds=_LOCAL).strip()
+        if self._remote.pinned and here == self._remote.ref:
+            return here
+        if self._remote.asked_cheaply and self._asked() == here and self._complete(here):
+            return here
+        self._fetch(self._link, seconds=_FETCH)
+        oid = self._resolved(self._link)
+        self._fill(self._link, oid)
+        ask(self.repository, ["update-ref", IN_FORCE, oid], seconds=_LOCAL)
+        return oid
+
+    def _asked(self) -> str:
+        """The commit that the ref leads to, by the remote's word; "" if it does not say."""
+        names = _names(self._remote.ref)
+        wanted = [word for name in names for word in (name, f"{name}^{{}}")]
+        printed = run(
+            ["ls-remote", "--", self._remote.url, *wanted], seconds=_ASK, stop=self._stop, env=self._remote.env()
+        ).decode("utf-8", "replace")
+        found = {name: oid for oid, _, name in (line.partition("\t") for line in printed.splitlines())}
+        return next((found.get(f"{name}^{{}}", found[name]) for name in names if name in found), "")
+
+    def _fetch(self, place: Path, *, seconds: float) -> None:
+        specs = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
+        if not self._remote.ref:
+            specs.append(f"+HEAD:{_HEAD}")
+        self._talk(place, ["--prune", *specs], seconds=seconds)
+
+    def _talk(self, place: Path, words: Sequence[str], *, seconds: float, wanted: bytes = b"") -> None:
+        """Fetch; `wanted`: objects by their ids, a line each, for which no history is compared."""
+        alone = ("-c", "fetch.negotiationAlgorithm=noop") if wanted else ()
+        fetch = ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head"]
+        options = [word for word in words if word.startswith("--")] + (["--stdin"] if wanted else [])
+        specs = [word for word in words if not word.startswith("--")]
+        run(
+            [*alone, *_bare(place).words, *fetch, *options, "origin", *specs],
+            seconds=seconds,
+            stop=self._stop,
+            env=self._remote.env(),
+            stdin=wanted,
+        )
+
+    def _resolved(self, place: Path) -> str:
+        """The commit that the ref leads to. Raises NotSynced."""
+        names = (_HEAD,) if not self._remote.ref else _names(self._remote.ref)
+        for name in names:
+            with suppress(GitFailed):
+                words = ["rev-parse", "--verify", "-q", f"{name}^{{commit}}"]
+                return ask(_bare(place), words, seconds=_LOCAL).strip()
+        raise NotSynced(
+            f"{self._remote.url} has no branch, tag or commit {self._remote.ref!r}; it was deleted or never existed, "
+            "see source.ref (--ref)"
+        )
+
+    def _fill(self, place: Path, oid: str) -> None:
+        """Get the files of our path, in one go, where the server left them out."""
+        missing = self._lacking(place, oid)
+        if missing:
+            wanted = "".join(f"{name}\n" for name in missing).encode()
+            self._talk(place, ["--filter=blob:none"], seconds=_FETCH, wanted=wanted)
+
+    def _complete(self, oid: str) -> bool:
+        return not self._lacking(self._link, oid)
+
+    def _lacking(self, place: Path, oid: str) -> list[str]:
+        words = [
+            "rev-list",
+            "--objects",
+            "--no-object-names",
+            "--missing=print",
+            "--no-walk",
+            f"{oid}:{self._remote.path}",
+        ]
+        try:
+            printed = ask(_bare(place), words, seconds=_LOCAL, stop=self._stop)
+        except GitFailed:
+            ask(_bare(place), ["rev-parse", "--verify", "-q", f"{oid}^{{tree}}"], seconds=_LOCAL)
+            return []  # the commit has no such path, which is for the reader to say
+        return [line[1:] for line in printed.splitlines() if line.startswith("?")]
+
+    # by cloning
+
+    def _cloned(self) -> str:
+        """Clone beside what there is, and swap."""
+        for left in self._folder.glob("clone-*"):
+            if left != self._link.resolve():
+                shutil.rmtree(left, ignore_errors=True)
+        old = self._link.resolve() if self._link.is_symlink() else None
+        fresh = self._folder / f"clone-{time.time_ns():x}"
+        try:
+            run(["init", "--quiet", "--bare", "--template=", str(fresh)], seconds=_LOCAL)
+            for key, value in (
+                ("remote.origin.url", self._remote.url),
+                ("remote.origin.promisor", "true"),
+                ("remote.origin.partialCloneFilter", "blob:none"),
+                ("extensions.partialClone", "origin"),
+                ("core.repositoryFormatVersion", "1"),
+            ):
+                ask(_bare(fresh), ["config", key, value], seconds=_LOCAL)
+            self._fetch(fresh, seconds=_CLONE)
+            oid = self._resolved(fresh)
+            self._fill(fresh, oid)
+            ask(_bare(fresh), ["update-ref", IN_FORCE, oid], seconds=_LOCAL)
+            self._swap(fresh)
+        except (GitFailed, NotSynced, OSError, Transient):
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+        if old is not None and old != fresh:
+            shutil.rmtree(old, ignore_errors=True)
+        return oid
+
+    def _swap(self, fresh: Path) -> None:
+        beside = self._folder / "current.new"
+        beside.unlink(missing_ok=True)
+        beside.symlink_to(fresh.name)
+        beside.rename(self._link)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other process works on this mirror: an agent and a `plan` share the state folder."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self._folder / "lock").open("w") as lock:
+            deadline = time.monotonic() + _FETCH
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if self._stop.wait(0.1) or time.monotonic() > deadline:
+                        raise NotSynced(f"{self._folder}: another process is at work on the mirror") from None
+            yield
+
+
+def _bare(place: Path) -> Repository:
+    return Repository(("--git-dir", os.fspath(place)))
+
+
+def _names(ref: str) -> tuple[str, ...]:
+    """Where a ref may stand, in the order of preference."""
+    if not ref:
+        return ("HEAD",)
+    if ref.startswith("refs/") or is_commit(ref):
+        return (ref,)
+    return (f"refs/heads/{ref}", f"refs/tags/{ref}")

@@ -62,6 +62,7 @@ def status(
     if isinstance(verdict, Pending) and since is not None and (now - since).total_seconds() > deadline:
         converged = replace(converged, message=f"stalled: {converged.message or converged.reason}")
     shown = wanted or (routed.service if routed is not None else look.target)
+    walked = look.target or shown
     endpoints = _endpoints(routed) if serves.holds else ()
     return Status(
         name=look.name,
@@ -80,7 +81,7 @@ def status(
         goal=look.goal,
         wanted=wanted.digest if wanted is not None else "",
         routed=routed.service.digest if routed is not None else "",
-        revision=(look.target or shown).revision if (look.target or shown) is not None else "",  # type: ignore[union-attr] # one of them is not None
+        revision=walked.revision if walked is not None else "",
         file=shown.file if shown is not None else "",
         replicas=shown.replicas if shown is not None else 0,
         ready=ready,

@@ -9,13 +9,12 @@ refused ends nothing, burns nothing, and what served before is seen to meanwhile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Protocol, cast
+from typing import cast
 
 from agent.clock import Clock
 from agent.contracts import (
     Achieved,
     Conflict,
-    Dial,
     Digest,
     Failed,
     Fate,
@@ -23,14 +22,10 @@ from agent.contracts import (
     Goal,
     GoalContext,
     GoalSet,
-    Images,
-    Ledger,
     Observed,
     Pending,
     Permanent,
     Room,
-    Router,
-    Secrets,
     Service,
     ServiceName,
     Shimlet,
@@ -41,6 +36,7 @@ from agent.contracts import (
 from agent.control import rollout
 from agent.control.board import GoalState
 from agent.control.facts import Facts
+from agent.control.lending import Facets, Host, facets_of
 from agent.control.noting import Noting
 from agent.control.plan import Intent, Keep, Remove, Run, lane
 from agent.control.world import World
@@ -58,59 +54,12 @@ class _Refused(Permanent):
         self.service = service
 
 
-class HostLedger(Ledger, Protocol):
-    """The host's ledger, which also drops claims."""
-
-    def keep_only(self, name: ServiceName, digest: Digest | None) -> None:
-        """Claims for other digests of this service are void."""
-
-
-class HostRouter(Router, Protocol):
-    """The host's router, which also forgets."""
-
-    def forget(self, name: ServiceName) -> None:
-        """The service is gone."""
-
-
-class HostDial(Dial, Protocol):
-    """The host's dial, which also forgets."""
-
-    def forget(self, name: ServiceName, keep: Digest | None = None) -> None:
-        """Nobody wants to know about this service's replicas any more, but those of `keep`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """What this host lends to goals of local shimlets."""
-
-    ledger: HostLedger
-    router: HostRouter
-    dial: HostDial
-    secrets: Secrets
-
-    def forget(self, name: ServiceName) -> None:
-        """Nothing of the service is wanted or left."""
-        self.ledger.keep_only(name, None)
-        self.router.forget(name)
-        self.dial.forget(name)
-
-
 @dataclass(frozen=True, slots=True)
 class _Burn:
     """A failure that the world may hold no record of."""
 
     why: str
     at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Facets:
-    """A shimlet's abilities: its own, else this host's if it is local, else None."""
-
-    images: Images | None
-    ledger: Ledger | None
-    router: Router | None
-    dial: Dial | None
 
 
 @dataclass(slots=True)
@@ -173,18 +122,11 @@ class Reconciler:
         self._turn.pop(name, None)
         self._host.forget(name)
 
-    def facets(self, shimlet: Shimlet) -> "Facets":
-        """What goals on this shimlet are handed; found out once, since asking for a Protocol is slow."""
+    def facets(self, shimlet: Shimlet) -> Facets:
+        """What goals on this shimlet are handed, as it was found the first time."""
         known = self._facets.get(id(shimlet))
         if known is None:
-            host = self._host if shimlet.local else None
-            known = Facets(
-                images=shimlet if isinstance(shimlet, Images) else None,
-                ledger=shimlet if isinstance(shimlet, Ledger) else host.ledger if host is not None else None,
-                router=shimlet if isinstance(shimlet, Router) else host.router if host is not None else None,
-                dial=shimlet if isinstance(shimlet, Dial) else host.dial if host is not None else None,
-            )
-            self._facets[id(shimlet)] = known
+            known = self._facets[id(shimlet)] = facets_of(shimlet, self._host)
         return known
 
     def _seen(self, shimlet: str, name: ServiceName) -> Observed:

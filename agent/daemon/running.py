@@ -16,7 +16,8 @@ from agent.contracts import Conflict, Observed, Permanent, ServiceName, Shimlet,
 from agent.control.board import CALM, Board, Phase, Status
 from agent.control.controller import Controller, Limits
 from agent.control.desired import DesiredReader, DesiredState
-from agent.control.reconciler import Host, Reconciler
+from agent.control.lending import Host
+from agent.control.reconciler import Reconciler
 from agent.control.scanner import Scanner
 from agent.control.task import TaskPool
 from agent.control.watcher import Watcher

@@ -8,9 +8,9 @@ import pytest
 
 from agent.contracts import Fate, Permanent, Placement, Service, ServiceName, State
 from agent.control.board import Phase
-from agent.control.facts import NoFacts
 from agent.control.words import Words
 from tests.fakes.agent import MiniAgent, clock_at_noon, service
+from tests.fakes.facts import NoFacts
 from tests.fakes.folder import Folder, document
 from tests.fakes.memory import MemoryShimlet, World
 

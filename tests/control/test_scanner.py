@@ -10,11 +10,11 @@ import pytest
 from agent.clock import SystemClock
 from agent.contracts import Transient
 from agent.control.desired import DesiredReader, DesiredState
-from agent.control.facts import NoFacts
 from agent.control.scanner import Scanner
 from agent.source.snapshot import Snapshot, SourceFile, revision_of
 from tests.fakes.agent import clock_at_noon
 from tests.fakes.clock import VirtualClock
+from tests.fakes.facts import NoFacts
 from tests.fakes.folder import RESOLVER, Folder, document
 
 

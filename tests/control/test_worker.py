@@ -18,11 +18,11 @@ from agent.contracts import (
     compose,
 )
 from agent.control.board import Phase
-from agent.control.facts import NoFacts
 from agent.control.plan import Run
 from agent.control.workqueue import Priority
 from goalsets.sets import SERVICE_DELETE, SERVICE_DEPLOY
 from tests.fakes.agent import GOALSETS, MiniAgent, clock_at_noon, service
+from tests.fakes.facts import NoFacts
 from tests.fakes.memory import World
 
 WEB = ServiceName("web")

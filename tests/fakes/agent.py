@@ -21,8 +21,9 @@ from agent.contracts import (
 from agent.control.board import Board, Status
 from agent.control.controller import Controller, Limits
 from agent.control.desired import DesiredState
-from agent.control.facts import Facts, NoFacts
-from agent.control.reconciler import Host, Reconciler
+from agent.control.facts import Facts
+from agent.control.lending import Host
+from agent.control.reconciler import Reconciler
 from agent.control.task import TaskPool
 from agent.control.words import Words
 from agent.control.worker import Desk, Worker
@@ -34,6 +35,7 @@ from agent.host.secret import HostSecrets
 from agent.spec.resolve import Wanted
 from goalsets.sets import LLM_DELETE, LLM_DEPLOY, SERVICE_DELETE, SERVICE_DEPLOY
 from tests.fakes.clock import VirtualClock
+from tests.fakes.facts import NoFacts
 from tests.fakes.memory import MemoryShimlet
 from tests.fakes.memory import World as MemoryWorld
 

@@ -34,7 +34,7 @@ def eventually(holds: Callable[[], Any], what: str, seconds: float = 30.0) -> An
 class Program:
     """One instance on one folder, as often as it is started. `root` holds specs/, bin/, models/, state and its output.
 
-    `options`: those that `run` and `plan` have in common; `source`: where the specs come from.
+    `options`: those that `run` and `plan` have in common; `source`: where the specs come from, if not from `specs`.
     """
 
     def __init__(self, root: Path, *, shimlet: str, settings: dict[str, Any], words: tuple[str, ...] = ()) -> None:
@@ -48,12 +48,12 @@ class Program:
         config.write_text(json.dumps(settings))
         state = str(root / "state")
         self.options = ("--shimlet", shimlet, "--state-dir", state, "--config", str(config), *words)
-        self.source: tuple[str, ...] = (str(self.specs),)
+        self.source: tuple[str, ...] = ()
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the agent and wait until it does its work."""
-        words = [PROGRAM, "run", *self.source, "--port", "0", *self.options]
+        words = [PROGRAM, "run", *(self.source or (str(self.specs),)), "--port", "0", *self.options]
         with self.output.open("ab") as out:
             self.process = subprocess.Popen(
                 words, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=self._environment

@@ -24,6 +24,6 @@ def test_a_table_that_nobody_makes_is_an_error():
 
 def test_every_command_has_a_row_and_its_shortest_options():
     made = tables.commands()
-    assert "| `xmod-agent run DIR` | " in made
+    assert "| `xmod-agent run [DIR]` | " in made
     assert "`-o`" in made
     assert made.count("\n") == len(tables.program().commands) + 1

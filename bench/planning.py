@@ -13,7 +13,6 @@ from agent.contracts import Fate, Placement, Shimlet
 from agent.control.board import Board
 from agent.control.controller import Controller, Limits
 from agent.control.desired import DesiredReader, DesiredState
-from agent.control.facts import NoFacts
 from agent.control.scanner import Scanner
 from agent.control.words import Words
 from agent.control.workqueue import WorkQueue
@@ -27,6 +26,7 @@ from bench.agent_process import PLUGINS, Failure
 from bench.calls import Calls
 from bench.table import Row, median
 from bench.workplace import Workplace
+from tests.fakes.facts import NoFacts
 
 PARSE = 1.6  # times the bare C parser, DESIGN §11
 WARM = {1_000: 50.0, 10_000: 500.0}  # ms, DESIGN §11

@@ -34,7 +34,7 @@ from bench.table import Row, median
 from bench.workplace import Workplace
 
 SERVICES = 20
-ONE_CHANGE, COLD = 1.3, 1.05  # DESIGN §11; "no slower" than any peer within 5 %, by which equal runs differ
+ONE_CHANGE, COLD = 1.3, 1.0  # DESIGN §11; equal runs differ by some 5 %, so read the spread beside a miss
 _PORTS = 21000
 _LABEL = "dev.xmod.bench"
 _BUSYBOX = Path("/bin/busybox")

@@ -72,12 +72,23 @@ class GoalState:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """The commit that last changed a service's document. `commit`: its whole id; `at`: when it was made."""
+
+    commit: str
+    author: str
+    at: datetime
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The agent's opinion of one service.
 
     `wanted`: the digest that the spec resolves to ("" if none is known); `routed`: the digest that serves ("" if none).
     `wanted_since`: since when a wanted change is not in effect, None when it is. `blocked`: what stands in its way: none,
     held, suspended, failed or policy. `endpoints`: "http://host:port" of each routed replica. `since`: of this phase.
+    `change`: of the document as it is wanted now, None if no history is known.
     """
 
     name: ServiceName
@@ -101,6 +112,7 @@ class Status:
     next_try: datetime | None = None
     attempts: int = 0
     blocked: str = "none"
+    change: Change | None = None
 
 
 Listener: TypeAlias = Callable[[Status | None, Status | None], None]

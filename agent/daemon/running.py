@@ -24,7 +24,7 @@ from agent.control.watcher import Watcher
 from agent.control.worker import Desk, Worker
 from agent.control.workqueue import WorkQueue
 from agent.control.world import World
-from agent.daemon import parts
+from agent.daemon import outside, parts
 from agent.daemon.answers import Answers
 from agent.daemon.parts import StartError
 from agent.daemon.threads import Signals, Threads
@@ -158,6 +158,8 @@ class Running:
             read_timeout=settings.service.read_timeout,
             write_timeout=settings.service.write_timeout,
             allow_remote=settings.service.allow_remote,
+            webhook=outside.webhook_of(settings, kick=self._source.kick, count=self._metrics.hooked),
+            webhook_at=outside.webhook_at(settings),
         )
         self._known = frozenset({settings.plugins.default_shimlet}) | words.shimlets
         self._shimlets: list[Shimlet] = []
@@ -184,6 +186,7 @@ class Running:
                 "source": self._source.location,
                 "instance": self._settings.agent.instance,
                 "port": self._surface.port,
+                "webhook_port": self._surface.webhook_port or None,
             },
         )
 

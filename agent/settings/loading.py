@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from agent.settings.model import FLAGS, FileSettings, Settings, default_socket, default_state_dir, leaves
+from agent.settings.model import FLAGS, Block, FileSettings, Settings, default_socket, default_state_dir, leaves
 from agent.settings.yaml_file import Node, Unreadable, read
 
 _PATHS = (
@@ -25,6 +25,7 @@ _PATHS = (
     "source.tokenFile",
     "source.sshKey",
     "source.knownHosts",
+    "webhook.secretFile",
 )
 
 
@@ -199,10 +200,15 @@ def _placed(settings: Settings, given: Mapping[str, _Given], environ: Mapping[st
     plugins = settings.plugins
     if plugins.plugin_dir is not None:
         plugins = plugins.model_copy(update={"plugin_dir": plugins.plugin_dir.expanduser().absolute()})
-    source = settings.source
-    files = {name: getattr(source, name) for name in ("token_file", "ssh_key", "known_hosts")}
-    source = source.model_copy(update={name: file.expanduser().absolute() for name, file in files.items() if file})
-    update: dict[str, Any] = {"agent": placed, "plugins": plugins, "source": source}
-    if source.repo:
+    source = _files(settings.source, "token_file", "ssh_key", "known_hosts")
+    webhook = _files(settings.webhook, "secret_file")
+    update: dict[str, Any] = {"agent": placed, "plugins": plugins, "source": source, "webhook": webhook}
+    if settings.source.repo:
         update["directory"] = placed.state_dir / "specs"
     return settings.model_copy(update=update)
+
+
+def _files(block: Block, *names: str) -> Block:
+    """Take these as files of this host, ~ and all."""
+    given = {name: getattr(block, name) for name in names}
+    return block.model_copy(update={name: file.expanduser().absolute() for name, file in given.items() if file})

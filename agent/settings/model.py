@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -43,7 +43,17 @@ def _ports(value: object) -> object:
     return PortRange(int(found[1]), int(found[2]))
 
 
+def _an_address(value: str) -> str:
+    if value != "localhost":
+        try:
+            ipaddress.ip_address(value)
+        except ValueError:
+            raise ValueError('must be an IP address or "localhost"') from None
+    return value
+
+
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=30 * 86400.0)]
+Address = Annotated[str, AfterValidator(_an_address)]
 Ports = Annotated[PortRange, BeforeValidator(_ports)]
 
 
@@ -59,7 +69,7 @@ class ServiceBlock(Block):
     port: int = Field(
         default=8080, ge=0, le=65535, description="TCP port of /healthz, /readyz, /metrics and /api/v1; 0: any"
     )
-    bind: str = Field(
+    bind: Address = Field(
         default="127.0.0.1", description="address it listens on; other than loopback needs service.allowRemote"
     )
     allow_remote: bool = Field(
@@ -72,16 +82,6 @@ class ServiceBlock(Block):
     def loopback(self) -> bool:
         """Only this machine can reach it."""
         return self.bind == "localhost" or ipaddress.ip_address(self.bind).is_loopback
-
-    @field_validator("bind")
-    @classmethod
-    def _an_address(cls, value: str) -> str:
-        if value != "localhost":
-            try:
-                ipaddress.ip_address(value)
-            except ValueError:
-                raise ValueError('must be an IP address or "localhost"') from None
-        return value
 
     @model_validator(mode="after")
     def _remote_is_meant(self) -> Self:
@@ -117,6 +117,19 @@ class SourceBlock(Block):
         elif self.mode == "folder":
             raise ValueError("source.mode folder (--source folder) is for DIR, not for source.repo (--repo)")
         return self
+
+
+class WebhookBlock(Block):
+    """Where git servers say that something was pushed. Without a secret there is no such place."""
+
+    secret_file: Path | None = Field(
+        default=None,
+        description="file with the secret of POST /webhook, two lines while it changes; empty: none is heard",
+    )
+    port: int | None = Field(
+        default=None, ge=0, le=65535, description="TCP port that answers /webhook alone; empty: it is at service.port"
+    )
+    bind: Address = Field(default="127.0.0.1", description="address of that port; any, for it asks for the secret")
 
 
 class Preload(Block):
@@ -210,6 +223,7 @@ class FileSettings(Block):
 
     service: ServiceBlock = ServiceBlock()
     source: SourceBlock = SourceBlock()
+    webhook: WebhookBlock = WebhookBlock()
     plugins: PluginsBlock = PluginsBlock()
     logging: LoggingBlock = LoggingBlock()
     agent: AgentBlock = AgentBlock()

@@ -161,7 +161,7 @@ def only_for(hosts: frozenset[str], app: Asgi) -> Asgi:
         host = next((value.decode("latin-1") for key, value in scope.get("headers", ()) if key == b"host"), "")
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
         if host and name.lower() not in hosts:
-            await _answer(send, 421, f"this agent is not called {name}; ask for localhost")
+            await answer(send, 421, f"this agent is not called {name}; ask for localhost")
         else:
             await app(scope, receive, send)
 
@@ -188,13 +188,30 @@ def within(seconds: float, app: Asgi) -> Asgi:
         except TimeoutError:
             if begun:
                 raise
-            await _answer(send, 503, f"no answer within {seconds:g} s")
+            await answer(send, 503, f"no answer within {seconds:g} s")
 
     return bounded
 
 
-async def _answer(send: Send, code: int, sentence: str) -> None:
+def at(path: str, app: Asgi, others: Asgi) -> Asgi:
+    """Let one app answer at that path, and another everywhere else."""
+
+    async def chosen(scope: Scope, receive: Receive, send: Send) -> None:
+        await (app if scope.get("path") == path else others)(scope, receive, send)
+
+    return chosen
+
+
+async def nothing(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 – ASGI's signature
+    """Answer that there is nothing here."""
+    await answer(send, 404, "Not Found")
+
+
+async def answer(send: Send, code: int, sentence: str, *, close: bool = False) -> None:
+    """Answer with one sentence. `close`: whatever the client still sends is not waited for."""
     body = json.dumps({"detail": sentence}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if close:
+        headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": code, "headers": headers})
     await send({"type": "http.response.body", "body": body})

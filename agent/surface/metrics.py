@@ -21,6 +21,7 @@ from agent.control.workqueue import LaneView
 from agent.surface.operations import AgentView
 
 RESULTS = ("achieved", "pending", "transient", "failed", "permanent", "error", "kept")
+HOOKS = ("accepted", "ignored", "ping", "refused", "too_large", "broken_off", "unavailable")
 PRUNES = ("removed", "held", "approved")
 
 _LOOK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -79,6 +80,7 @@ _ROWS = (
     MetricRow("xmod_drift_detected_total", "counter", ("shimlet",), "Services found changed behind the agent's back"),
     MetricRow("xmod_prune_total", "counter", ("result",), "Removals of services that are no longer wanted"),
     MetricRow("xmod_task_total", "counter", ("task", "result"), "Work that outlives a look, such as pulls, by outcome"),
+    MetricRow("xmod_webhook_requests_total", "counter", ("result",), "Requests to POST /webhook, by outcome"),
     MetricRow("workqueue_depth", "state", ("name",), "Names whose turn has come; name: the shimlet's lane"),
     MetricRow("workqueue_adds_total", "counter", ("name",), "Names put in the queue that were not waiting already"),
     MetricRow("workqueue_queue_duration_seconds", "histogram", ("name",), "How long names waited for a worker", _QUEUE),
@@ -170,6 +172,10 @@ class Metrics:
         """Work that outlives a look ended."""
         self._counters["xmod_task_total"].labels(kind, result).inc()
 
+    def hooked(self, result: str) -> None:
+        """A request to the webhook ended."""
+        self._counters["xmod_webhook_requests_total"].labels(result).inc()
+
     def added(self, lane: str) -> None:
         """A name came in that was not waiting already."""
         self._counters["workqueue_adds_total"].labels(lane).inc()
@@ -200,6 +206,8 @@ class Metrics:
             self._counters["xmod_goal_ensure_total"].labels(goalset, goal, result)
         for result in ("ok", "transient", "permanent", "error", "cancelled"):
             self._counters["xmod_task_total"].labels("image", result)
+        for result in HOOKS:
+            self._counters["xmod_webhook_requests_total"].labels(result)
         for result in PRUNES:
             self._counters["xmod_prune_total"].labels(result)
 

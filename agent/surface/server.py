@@ -1,23 +1,24 @@
-"""Serves the two apps in one thread: the public one over TCP, the local one over a unix socket.
+"""Serves the apps in one thread: the public one over TCP, the local one over a unix socket, the webhook beside the first.
 
 uvicorn's main loop wakes ten times a second to see whether to stop; here it sleeps until it is told, so an idle agent's
 surface costs nothing. A client that does not finish its request within `read_timeout` is cut off. `stop` is bounded.
 """
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from agent.surface.http import LOOPBACK_NAMES, Asgi, Streams, local, only_for, public, within
+from agent.surface.http import LOOPBACK_NAMES, Asgi, Streams, at, local, nothing, only_for, public, within
 from agent.surface.metrics import Metrics
 from agent.surface.operations import Operations
 from agent.surface.socket_file import CannotListen, UnixListener, tcp
+from agent.surface.webhook import PATH as WEBHOOK
 
 _START = 10.0  # seconds
 _GRACE = 2  # seconds that answers under way have at a stop
@@ -25,7 +26,10 @@ _CONNECTIONS = 128
 
 
 class Surface:
-    """What the agent shows of itself. `hosts`: names under which it may be asked; None: any. Raises CannotListen."""
+    """What the agent shows of itself, and where it hears `webhook`: at `webhook_at` (an address and a port) alone, if given.
+
+    `hosts`: names under which it may be asked; None: any. The webhook may be asked by any name.
+    """
 
     def __init__(
         self,
@@ -38,6 +42,8 @@ class Surface:
         read_timeout: float = 30.0,
         write_timeout: float = 30.0,
         allow_remote: bool = False,
+        webhook: Asgi | None = None,
+        webhook_at: tuple[str, int] | None = None,
     ) -> None:
         self._operations = operations
         self._metrics = metrics
@@ -47,6 +53,8 @@ class Surface:
         self._read_timeout = read_timeout
         self._write_timeout = write_timeout
         self._hosts = None if allow_remote else LOOPBACK_NAMES | {bind, f"[{bind}]"}
+        self._webhook = webhook
+        self._webhook_at = webhook_at
         self._streams = Streams()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -58,27 +66,22 @@ class Surface:
         return self._port
 
     @property
+    def webhook_port(self) -> int:
+        """The TCP port of the webhook, once started; 0 if there is none."""
+        if self._webhook is None:
+            return 0
+        return self._port if self._webhook_at is None else self._webhook_at[1]
+
+    @property
     def running(self) -> bool:
         """It answers."""
         return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:
-        """Listen on both, then answer. Raises CannotListen."""
-        unix = self._unix.open()
-        try:
-            public_socket = tcp(self._bind, self._port)
-        except CannotListen:
-            self._unix.close()
-            raise
-        self._port = public_socket.getsockname()[1]
-        reading: Asgi = within(self._write_timeout, public(self._operations, self._metrics))
-        if self._hosts is not None:
-            reading = only_for(self._hosts, reading)
-        words: Asgi = within(self._write_timeout, local(self._operations, self._metrics, self._streams))
+        """Listen, then answer. Raises CannotListen."""
+        served = self._listening()
         up = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, args=([(reading, public_socket), (words, unix)], up), name="http", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, args=(served, up), name="http", daemon=True)
         self._thread.start()
         if not up.wait(_START) or not self.running:
             self.stop()
@@ -94,7 +97,32 @@ class Surface:
             self._thread.join(_GRACE + 3.0)
         self._unix.close()
 
-    def _run(self, served: list[tuple[Asgi, Any]], up: threading.Event) -> None:
+    def _listening(self) -> list[tuple[Asgi, socket.socket]]:
+        """The apps, each with its open socket."""
+        reading: Asgi = within(self._write_timeout, public(self._operations, self._metrics))
+        if self._hosts is not None:
+            reading = only_for(self._hosts, reading)
+        words: Asgi = within(self._write_timeout, local(self._operations, self._metrics, self._streams))
+        served: list[tuple[Asgi, socket.socket]] = [(words, self._unix.open())]
+        try:
+            if self._webhook is not None:
+                hears: Asgi = within(self._write_timeout, self._webhook)
+                if self._webhook_at is None:
+                    reading = at(WEBHOOK, hears, reading)
+                else:
+                    bind, port = self._webhook_at
+                    served.append((at(WEBHOOK, hears, nothing), tcp(bind, port, setting="webhook.port")))
+                    self._webhook_at = (bind, served[-1][1].getsockname()[1])
+            served.append((reading, tcp(self._bind, self._port)))
+        except CannotListen:
+            for _, listener in served:
+                listener.close()
+            self._unix.close()
+            raise
+        self._port = served[-1][1].getsockname()[1]
+        return served
+
+    def _run(self, served: list[tuple[Asgi, socket.socket]], up: threading.Event) -> None:
         try:
             asyncio.run(self._serve(served, up))
         finally:
@@ -102,7 +130,7 @@ class Surface:
             for _, listener in served:
                 listener.close()
 
-    async def _serve(self, served: list[tuple[Asgi, Any]], up: threading.Event) -> None:
+    async def _serve(self, served: list[tuple[Asgi, socket.socket]], up: threading.Event) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         waiting = len(served)
 

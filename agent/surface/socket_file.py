@@ -19,8 +19,8 @@ class CannotListen(Exception):
     """Why the agent cannot be reached, and what to do."""
 
 
-def tcp(bind: str, port: int) -> socket.socket:
-    """A listening TCP socket. Raises CannotListen."""
+def tcp(bind: str, port: int, *, setting: str = "service.port") -> socket.socket:
+    """A listening TCP socket; `setting`: what says its port. Raises CannotListen."""
     host = "127.0.0.1" if bind == "localhost" else bind
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
@@ -29,19 +29,19 @@ def tcp(bind: str, port: int) -> socket.socket:
         listener.listen(128)
     except OSError as error:
         listener.close()
-        raise CannotListen(_tcp_sentence(error, bind, port)) from error
+        raise CannotListen(_tcp_sentence(error, f"cannot listen on {bind} port {port}", setting)) from error
     listener.setblocking(False)  # noqa: FBT003 – the socket's own signature
     return listener
 
 
-def _tcp_sentence(error: OSError, bind: str, port: int) -> str:
-    where = f"cannot listen on {bind} port {port}"
+def _tcp_sentence(error: OSError, where: str, setting: str) -> str:
+    flag = "--port, XMOD_SERVICE__PORT or " if setting == "service.port" else ""
     if error.errno == errno.EADDRINUSE:
-        return f"{where}: another program has the port; choose another with --port, XMOD_SERVICE__PORT or service.port"
+        return f"{where}: another program has the port; choose another with {flag}{setting}"
     if error.errno == errno.EACCES:
-        return f"{where}: this user may not use ports below 1024; choose another with --port or service.port"
+        return f"{where}: this user may not use ports below 1024; choose another with {flag}{setting}"
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"{where}: this host does not have that address (--bind, service.bind)"
+        return f"{where}: this host does not have that address ({setting.replace('port', 'bind')})"
     return f"{where}: {error.strerror or error}"
 
 

@@ -41,6 +41,7 @@ NAMES = {
     "xmod_source_last_success_timestamp_seconds": ("gauge", ""),
     "xmod_source_revision_info": ("gauge", "revision"),
     "xmod_spec_invalid": ("gauge", "file"),
+    "xmod_webhook_requests_total": ("counter", "result"),
 }
 
 
@@ -87,6 +88,7 @@ def everything_once(metrics):
     metrics.taken("docker", 0.002)
     metrics.finished("docker", 0.3)
     metrics.retried("docker")
+    metrics.hooked("accepted")
 
 
 def test_names_types_and_labels_stay_what_they_are(metrics):
@@ -113,6 +115,7 @@ def test_counters_stand_at_zero_before_anything_happened(metrics):
     assert value(metrics, "xmod_prune_total", result="removed") == 0
     assert value(metrics, "xmod_drift_detected_total", shimlet="process") == 0
     assert value(metrics, "workqueue_retries_total", name="process") == 0
+    assert value(metrics, "xmod_webhook_requests_total", result="refused") == 0
     assert value(metrics, "xmod_prune_held", reason="SourceMissing") == 0
     assert value(metrics, "xmod_last_full_scan_timestamp_seconds") == 0
 
@@ -126,6 +129,7 @@ def test_each_fact_is_counted(metrics):
     assert value(metrics, "xmod_prune_total", result="removed") == 1
     assert value(metrics, "xmod_last_full_scan_timestamp_seconds") == NOW.timestamp()
     assert value(metrics, "workqueue_adds_total", name="docker") == 1
+    assert value(metrics, "xmod_webhook_requests_total", result="accepted") == 1
     assert value(metrics, "workqueue_work_duration_seconds_count", name="docker") == 1
 
 

@@ -46,6 +46,11 @@ class ChosenSource:
         """See Source."""
         return self._source.notice if self._source is not None else ""
 
+    @property
+    def head(self) -> str:
+        """See Source."""
+        return self._source.head if self._source is not None else ""
+
     def look(self) -> Snapshot:
         """Everything, as of now. Raises Transient, also while there is no folder to choose by."""
         if self._source is None:

@@ -34,6 +34,7 @@ class DirectorySource:
     """Reads the folder at `path`; `quiet` and `cap` in seconds. One thread looks and waits."""
 
     notice = ""
+    head = ""
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -53,6 +53,17 @@ class Mirror:
     def repository(self) -> Repository:
         """For reading, as it is now; what is not here is not fetched."""
         return Repository(_bare(self._link.resolve()).words, {"GIT_ALLOW_PROTOCOL": "none"})
+
+    @property
+    def plain(self) -> Repository:
+        """For reading where something may be missing: git asks nobody for it, and does not end. Raises GitFailed, Transient."""
+        beside = self._link.resolve() / "plain"
+        if not beside.exists():
+            run(["init", "--quiet", "--bare", "--template=", str(beside)], seconds=_LOCAL)
+            alternates = beside / "objects" / "info" / "alternates"
+            alternates.parent.mkdir(exist_ok=True)
+            alternates.write_text("../../objects\n")
+        return _bare(beside)
 
     @property
     def synced_at(self) -> float:
@@ -190,6 +201,14 @@ class Mirror:
         if missing:
             wanted = "".join(f"{name}\n" for name in missing).encode()
             self._talk(place, ["--filter=blob:none"], seconds=_FETCH, wanted=wanted)
+
+    def bring(self, objects: Collection[str]) -> None:
+        """Get files of older commits, where the server left them out; beside a sync. Raises NotSynced, GitFailed, Transient."""
+        trouble = self._remote.trouble()
+        if trouble:
+            raise NotSynced(trouble)
+        wanted = "".join(f"{name}\n" for name in objects).encode()
+        self._talk(self._link.resolve(), ["--filter=blob:none", "--no-auto-gc"], seconds=_ASK, wanted=wanted)
 
     def _complete(self, oid: str) -> bool:
         return not self._lacking(self._link, oid)

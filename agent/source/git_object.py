@@ -9,13 +9,17 @@ import re
 import subprocess
 import threading
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import NamedTuple, Self
 
 from agent.contracts import Transient
 from agent.source.git_command import Repository, kill, sentence, spawn
+from agent.source.snapshot import LogEntry
 
 TREE, LINK, SUBMODULE = 0o040000, 0o120000, 0o160000
 _PIECE = 1 << 20  # bytes
+_LINE = 200  # letters of a subject or a name
+_LATEST = 253_402_300_799.0  # the last second that a calendar knows
 
 
 class Missing(Exception):
@@ -32,12 +36,19 @@ class Node(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A commit. `at`: the committer's time, seconds since the epoch."""
+    """A commit. `at`: the committer's time, seconds since the epoch. `author`, `subject`: for people."""
 
     oid: str
     tree: str
     parents: tuple[str, ...]
     at: float
+    author: str = ""
+    subject: str = ""
+
+    @property
+    def entry(self) -> LogEntry:
+        """As people know it."""
+        return LogEntry(self.oid, self.parents, self.author, moment(self.at), self.subject)
 
 
 class Objects:
@@ -67,13 +78,20 @@ class Objects:
     def commit(self, name: str) -> Commit:
         """The commit that a name (HEAD, a ref, an id) leads to. Raises Missing, Transient."""
         oid, content = self._checked(f"{name}^{{commit}}", "commit", limit=None)
-        head = content.partition(b"\n\n")[0].decode("utf-8", "replace")
+        head, _, message = content.decode("utf-8", "replace").partition("\n\n")
         tree = re.match(r"tree ([0-9a-f]+)", head)
         at = re.search(r"^committer .* (-?\d+) [-+]\d+$", head, re.MULTILINE)
         if tree is None:
             raise Transient(f"commit {oid} cannot be understood", reason="SourceBroken")
-        parents = tuple(re.findall(r"^parent ([0-9a-f]+)$", head, re.MULTILINE))
-        return Commit(oid, tree[1], parents, float(at[1]) if at is not None else 0.0)
+        author = re.search(r"^author (.*?) ?<", head, re.MULTILINE)
+        return Commit(
+            oid,
+            tree[1],
+            tuple(re.findall(r"^parent ([0-9a-f]+)$", head, re.MULTILINE)),
+            float(at[1]) if at is not None else 0.0,
+            line_of(author[1] if author is not None else ""),
+            line_of(message.strip().partition("\n\n")[0]),
+        )
 
     def tree(self, oid: str) -> list[Node]:
         """The entries of a tree. Raises Missing, Transient."""
@@ -143,6 +161,17 @@ class Objects:
         self._late = True
         if process.poll() is None:
             process.kill()
+
+
+def moment(seconds: float) -> datetime:
+    """When that was; whoever commits may write any number."""
+    return datetime.fromtimestamp(min(max(seconds, 0.0), _LATEST), UTC)
+
+
+def line_of(words: str) -> str:
+    """Strangers' words on one line of bounded length."""
+    line = " ".join(words.split())
+    return line if len(line) <= _LINE else f"{line[: _LINE - 1]}…"
 
 
 def _verify(oid: str, kind: str, content: bytes) -> None:

@@ -8,15 +8,18 @@ clone. No error of a remote is an empty snapshot.
 import logging
 import random
 import threading
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 
 from agent.clock import Clock
 from agent.contracts import Transient
+from agent.source.git_command import GitFailed
 from agent.source.git_history import History, knew
 from agent.source.git_mirror import IN_FORCE, Mirror, NotSynced
 from agent.source.git_object import Commit, Missing, Objects
+from agent.source.git_past import GitPast
 from agent.source.git_remote import Remote
 from agent.source.git_tree import NoSuchPath, TreeReader
 from agent.source.scan import Limits
@@ -47,13 +50,15 @@ class RepositorySource:
         self.id = remote.id
         self.location = remote.location
         self.notice = ""
+        self.head = ""
         self._remote = remote
         self._clock = clock
         self._interval = interval
         self._closed = threading.Event()
         self._mirror = Mirror(state, remote, stop=self._closed)
         self._history = History()
-        self._tree = TreeReader(remote.path, Limits(max_file_bytes, max_total_bytes))
+        self._limits = Limits(max_file_bytes, max_total_bytes)
+        self._tree = TreeReader(remote.path, self._limits)
         self._snapshot: Snapshot | None = None
         self._thread: threading.Thread | None = None
         self._error = ""
@@ -115,7 +120,22 @@ class RepositorySource:
                 files = before.files
             else:
                 files = self._files(objects, commit)
-        return Snapshot(self.id, self.location, commit.oid, identity, files, synced_at)
+        self.head = self.head or commit.oid  # what the remote is was not heard yet
+        return Snapshot(self.id, self.location, commit.oid, identity, files, synced_at, commit.entry, self._past())
+
+    def _past(self) -> GitPast | None:
+        try:
+            plain = self._mirror.plain
+        except (GitFailed, OSError) as error:
+            _log.warning("history cannot be read", extra={"error": str(error)})
+            return None
+        return GitPast(plain, self._remote.path, limits=self._limits, bring=self._bring)
+
+    def _bring(self, contents: Collection[str]) -> None:
+        try:
+            self._mirror.bring(contents)
+        except (GitFailed, NotSynced) as error:
+            raise Transient(f"files of older commits cannot be fetched: {error}", reason="NotSynced") from error
 
     def _files(self, objects: Objects, commit: Commit) -> tuple[SourceFile, ...]:
         try:
@@ -152,6 +172,7 @@ class RepositorySource:
                 pause = min(_LONGEST, 2.0**failures) * random.uniform(0.5, 1.0)  # noqa: S311 jitter, no secret
             else:
                 asked = asked or found != revision or bool(self._error)
+                self.head = found
                 self._well(found)
                 revision, failures = found, 0
                 pause = self._interval * random.uniform(0.9, 1.1)  # noqa: S311 the same

@@ -33,7 +33,7 @@ class TreeReader:
     def read(self, objects: Objects, commit: Commit) -> tuple[SourceFile, ...]:
         """All files, sorted by path. Raises NoSuchPath, Transient."""
         try:
-            blobs, links = self._listed(objects, root_of(objects, commit, self._path))
+            blobs, links = listed(objects, root_of(objects, commit, self._path), self._limits)
             files: list[SourceFile] = []
             known: dict[str, SourceFile] = {}
             left = self._limits.total_bytes
@@ -52,33 +52,6 @@ class TreeReader:
             _log.warning("ignored in the repository", extra={"file": path, "reason": "is a link"})
         self._told = links
         return tuple(files)
-
-    def _listed(self, objects: Objects, root: str) -> tuple[dict[str, str], frozenset[str]]:
-        """The ids of the blobs that are specs by their names, and the links beside them."""
-        blobs: dict[str, str] = {}
-        links: set[str] = set()
-        todo = [("", root)]
-        entries = 0
-        while todo:
-            prefix, tree = todo.pop()
-            for node in objects.tree(tree):
-                entries += 1
-                name = node.name.decode("utf-8", "backslashreplace")
-                if name[0] in HIDDEN or node.mode == SUBMODULE:
-                    continue
-                if node.mode == TREE:
-                    todo.append((f"{prefix}{name}/", node.oid))
-                elif readable(name) and node.mode == LINK:
-                    links.add(prefix + name)
-                elif readable(name):
-                    blobs[prefix + name] = node.oid
-            if entries > self._limits.entries:
-                raise Transient(
-                    f"{self._path or 'the repository'} has more than {self._limits.entries} entries; "
-                    "is this the folder of specs?",
-                    reason="SourceTooLarge",
-                )
-        return blobs, frozenset(links)
 
     def _file(self, objects: Objects, path: str, oid: str, *, at: float, left: int) -> SourceFile:
         """One file; `left`: how many bytes may still be read."""
@@ -105,3 +78,31 @@ def root_of(objects: Objects, commit: Commit, path: str) -> str:
             raise NoSuchPath(path)
         here = child.oid
     return here
+
+
+def listed(objects: Objects, root: str, limits: Limits) -> tuple[dict[str, str], frozenset[str]]:
+    """The ids of the blobs below a tree that are specs by their names, and the links beside them. Raises Missing, Transient."""
+    blobs: dict[str, str] = {}
+    links: set[str] = set()
+    todo = [("", root)]
+    entries = 0
+    while todo:
+        prefix, tree = todo.pop()
+        for node in objects.tree(tree):
+            entries += 1
+            name = node.name.decode("utf-8", "backslashreplace")
+            if name[0] in HIDDEN or node.mode == SUBMODULE:
+                continue
+            if node.mode == TREE:
+                todo.append((f"{prefix}{name}/", node.oid))
+            elif readable(name) and node.mode == LINK:
+                links.add(prefix + name)
+            elif readable(name):
+                blobs[prefix + name] = node.oid
+        if entries > limits.entries:
+            raise Transient(
+                f"the repository's folder of specs has more than {limits.entries} entries; "
+                "is this the folder of specs?",
+                reason="SourceTooLarge",
+            )
+    return blobs, frozenset(links)

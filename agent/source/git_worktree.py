@@ -18,6 +18,7 @@ from agent.contracts import Transient
 from agent.source.git_command import GitFailed, ask
 from agent.source.git_history import History, knew
 from agent.source.git_object import Commit, Missing, Objects
+from agent.source.git_past import GitPast
 from agent.source.git_place import Sight, WorkTree, locate, require, sight
 from agent.source.git_refs import AnyOf, RefWatch
 from agent.source.git_tree import NoSuchPath, TreeReader, root_of
@@ -50,6 +51,7 @@ class WorkTreeSource:
         self.id = f"git:{self._path}"
         self.location = f"git work tree {self._path}"
         self.notice = ""
+        self.head = ""
         self._clock = clock
         self._limits = Limits(max_file_bytes, max_total_bytes)
         self._history = History()
@@ -112,6 +114,7 @@ class WorkTreeSource:
                     f"{tree.top}: HEAD leads to no commit; commit something, or check out a branch that exists",
                     reason="SourceUnborn",
                 ) from error
+            self.head = commit.oid
             if tree.busy:  # it began while we looked
                 raise Transient(f"{tree.top}: {tree.busy}; finish or abort it", reason="SourceChanging")
             before = self._snapshot
@@ -120,7 +123,9 @@ class WorkTreeSource:
             if before is not None and (before.revision, before.identity) == (commit.oid, identity):
                 return replace(before, location=self._located(tree), read_at=self._clock.now())
             files = self._files(objects, tree, commit)
-        return Snapshot(self.id, self._located(tree), commit.oid, identity, files, self._clock.now())
+        past = GitPast(tree.repository, tree.path, limits=self._limits, git_dir=tree.common_dir)
+        location, now = self._located(tree), self._clock.now()
+        return Snapshot(self.id, location, commit.oid, identity, files, now, commit.entry, past)
 
     def _files(self, objects: Objects, tree: WorkTree, commit: Commit) -> tuple[SourceFile, ...]:
         if self._tree is None:

@@ -2,15 +2,17 @@
 
 A Snapshot is always complete: a source that cannot be read whole raises Transient instead. A file in it is either read
 (content and digest) or known to be there and unread (`content` is None and `error` says why); only a file that is
-missing from a Snapshot is absent, and only such a file may count as evidence for a deletion.
+missing from a Snapshot is absent, and only such a file may count as evidence for a deletion. A source with commits also
+hands in its past, which is slow to ask and never needed to decide that something goes.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Event
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +30,68 @@ class SourceFile:
     modified_at: float = 0.0
 
 
+class Edit(NamedTuple):
+    """What a commit did to one file: the ids of its content before and after, "" where it was not there."""
+
+    path: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """A commit as a log tells of it. `parents`: those with something to tell; `edits`: against the first of them."""
+
+    id: str
+    parents: tuple[str, ...]
+    author: str
+    at: datetime
+    subject: str
+    edits: tuple[Edit, ...] = ()
+
+
+class Past(Protocol):
+    """The history of a source with commits. Slow: for a thread of its own. All of it raises Transient."""
+
+    def open(self, seconds: float) -> "AbstractContextManager[OpenPast]":
+        """Begin to read; within so many seconds it has to be done."""
+        ...
+
+    def fetch(self, contents: Collection[str]) -> None:
+        """Bring here what is not: contents that were left where the repository came from."""
+
+    def ahead(self, revision: str, head: str) -> int:
+        """How many commits `head` has that `revision` has not."""
+        ...
+
+
+class OpenPast(Protocol):
+    """A past that is being read."""
+
+    def log(self, revision: str, *, but: str = "") -> Iterator[LogEntry]:
+        """Back from a revision, children before parents; `but`: without what that commit has in its own past."""
+        ...
+
+    def edits(self, parent: str, child: str) -> tuple[Edit, ...]:
+        """What differs between two commits."""
+        ...
+
+    def content(self, blob: str) -> bytes | None:
+        """A file's content by its id: b"" if it is larger than a file may be, None if it is not here."""
+        ...
+
+    def cut(self, commit: str) -> bool:
+        """History is cut off here: what the log calls its beginning is none."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """All files of a source at one moment, sorted by path.
 
     `source`: the source's id. `revision`: a commit, or "content:" and a hash. `identity`: what the source stands on
     (device and inode, or history); when it differs from the last one, this is not the source that was seen before.
+    `commit`: the revision, `past`: what came before it; None for a source without commits.
     """
 
     source: str
@@ -42,6 +100,8 @@ class Snapshot:
     identity: str
     files: tuple[SourceFile, ...]
     read_at: datetime
+    commit: LogEntry | None = field(default=None, compare=False)
+    past: Past | None = field(default=None, compare=False, repr=False)
 
 
 class Source(Protocol):
@@ -60,6 +120,11 @@ class Source(Protocol):
     @property
     def notice(self) -> str:
         """What an operator should know of it although it can be read; "" if there is nothing."""
+        ...
+
+    @property
+    def head(self) -> str:
+        """The newest commit that is known, also while an older one is in force; "" for a source without commits."""
         ...
 
     def look(self) -> Snapshot:

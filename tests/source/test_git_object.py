@@ -4,7 +4,7 @@ import pytest
 
 from agent.contracts import Transient
 from agent.source.git_command import Repository
-from agent.source.git_object import Missing, Objects
+from agent.source.git_object import Missing, Objects, moment
 from tests.fakes.following import git
 
 
@@ -22,6 +22,24 @@ def test_a_commit_has_its_tree_parents_and_time(repo, where):
         assert commit.tree == repo.git("rev-parse", "HEAD^{tree}").strip()
         assert commit.at == float(repo.git("log", "-1", "--format=%ct"))
         assert [node.name for node in objects.tree(commit.tree)] == [b"specs"]
+
+
+def test_a_commit_is_told_as_people_know_it_whoever_wrote_it(repo, where):
+    repo.git("commit", "-q", "--allow-empty", "-m", "Over\ntwo lines\n\nand a body" + "x" * 300)
+    told = repo.git("cat-file", "commit", "HEAD").replace("Over\ntwo", "x" * 300 + " two")
+    odd = git(repo.root, "hash-object", "-t", "commit", "-w", "--literally", str(_written(repo, told)))
+    with Objects(where, seconds=10) as objects:
+        entry = objects.commit("HEAD").entry
+        assert (entry.subject, entry.author) == ("Over two lines", "t")
+        assert len(objects.commit(odd.strip()).entry.subject) == 200
+    assert moment(1e18).year == 9999
+    assert moment(-5.0).year == 1970
+
+
+def _written(repo, text: str):
+    path = repo.root / "commit"
+    path.write_text(text)
+    return path
 
 
 def test_an_annotated_tag_is_its_commit(repo, where):

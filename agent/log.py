@@ -23,6 +23,7 @@ _COLOURS = {
     logging.CRITICAL: "\x1b[31m",
     logging.DEBUG: "\x1b[2m",
 }
+_PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))  # syslog's
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -31,7 +32,8 @@ def configure(*, level: str = "info", format: str = "auto", output: str = "stdou
     handler = LineHandler(output)
     on_terminal = handler.on_terminal
     readable = format == "text" or (format == "auto" and on_terminal)
-    handler.setFormatter(Readable(colour=on_terminal and "NO_COLOR" not in os.environ) if readable else Json())
+    plain = Readable(colour=on_terminal and "NO_COLOR" not in os.environ) if readable else Json()
+    handler.setFormatter(Prefixed(plain) if handler.in_journal else plain)
     root = logging.getLogger()
     for old in [old for old in root.handlers if isinstance(old, LineHandler)]:
         root.removeHandler(old)
@@ -58,6 +60,14 @@ class LineHandler(logging.Handler):
     def on_terminal(self) -> bool:
         """Somebody reads it as it comes."""
         return self._fd >= 0 and os.isatty(self._fd)
+
+    @property
+    def in_journal(self) -> bool:
+        """It is the stream that systemd's journal reads."""
+        if self._fd < 0 or self._path is not None:
+            return False
+        status = os.fstat(self._fd)
+        return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record, and what is to be said of lost ones."""
@@ -158,6 +168,19 @@ class Json(logging.Formatter):
         if trace:
             out["traceback"] = trace
         return json.dumps(out, ensure_ascii=False, default=str)
+
+
+class Prefixed(logging.Formatter):
+    """Another's lines, each with the level's number before it, as systemd's journal takes it."""
+
+    def __init__(self, lines: logging.Formatter) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record, whose further lines have its level too."""
+        level = next(number for least, number in _PRIORITIES if record.levelno >= least)
+        return "\n".join(f"<{level}>{line}" for line in self._lines.format(record).split("\n"))
 
 
 def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:

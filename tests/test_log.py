@@ -30,6 +30,33 @@ def file(tmp_path):
     return tmp_path / "agent.log"
 
 
+def test_lines_for_systemds_journal_begin_with_their_level(file, monkeypatch, capfd):
+    with file.open("w") as stream:
+        saved = os.dup(1)
+        os.dup2(stream.fileno(), 1)
+        try:
+            status = os.fstat(1)
+            monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+            log.configure(format="json", level="debug")
+            for say in ("critical", "error", "warning", "info", "debug"):
+                getattr(logging.getLogger("xmod.plan"), say)(say)
+            monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:1")
+            log.configure(format="json")
+            logging.getLogger("xmod.plan").error("elsewhere")
+        finally:
+            os.dup2(saved, 1)
+            os.close(saved)
+    lines = file.read_text().splitlines()
+    assert [line[:3] for line in lines] == ["<2>", "<3>", "<4>", "<6>", "<7>", '{"t']
+    assert json.loads(lines[0][3:])["message"] == "critical"
+
+
+def test_every_line_of_a_traceback_in_the_journal_has_its_level():
+    record = logging.LogRecord("xmod.plan", logging.ERROR, "", 0, "no", (), None)
+    record.stack_info = "Stack:\n  a line"
+    assert [line[:3] for line in log.Prefixed(log.Readable()).format(record).split("\n")] == ["<3>"] * 3
+
+
 def test_json_lines_carry_the_fields_in_a_constant_order(file):
     log.configure(format="json", output=str(file))
     extra = {"attempts": 2, "error": "no", "service": "qwen", "reason": "Held", "file": "", "goal": None}

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from agent.cli import show
-from agent.settings import default_socket, table
+from agent.settings import socket_to_ask, table
 from agent.surface.client import Client
 
 
@@ -51,7 +51,7 @@ PluginDir = Annotated[Path | None, of_setting("--plugin-dir", "DIR")]
 
 def client(instance: str, socket: Path | None) -> Client:
     """Who speaks to the agent that is meant."""
-    return Client(socket.expanduser() if socket else default_socket(instance, os.environ))
+    return Client(socket.expanduser() if socket else socket_to_ask(instance, os.environ))
 
 
 def refuse(sentence: str) -> typer.Exit:

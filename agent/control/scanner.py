@@ -22,6 +22,7 @@ class Scanner:
     """The source's thread.
 
     `beat`: monotonic time of the last pass, good or bad; `error`: why the last one was bad; `passed`: there was one.
+    `after` is called in this thread when a pass is done.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Scanner:
         facts: Facts,
         clock: Clock,
         interval: float,
+        after: Callable[[], None] = lambda: None,
     ) -> None:
         self._source = source
         self._reader = reader
@@ -40,6 +42,7 @@ class Scanner:
         self._facts = facts
         self._clock = clock
         self._interval = interval
+        self._after = after
         self._digests: dict[str, str] | None = None
         self._invalid: tuple[str, ...] = ()
         self.beat = clock.monotonic()
@@ -52,6 +55,7 @@ class Scanner:
         while not stop.is_set():
             good = self.step()
             self.passed.set()
+            self._after()
             wait = self._interval if good else min(self._interval, wait * 2)
             self._source.wait(stop, wait)
             wait = _AGAIN if good else wait

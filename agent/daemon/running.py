@@ -6,6 +6,7 @@ have begun are finished within a bound, services go on running.
 """
 
 import logging
+import os
 import signal
 import sys
 from datetime import datetime, timedelta
@@ -27,6 +28,7 @@ from agent.control.world import World
 from agent.daemon import outside, parts
 from agent.daemon.answers import Answers
 from agent.daemon.parts import StartError
+from agent.daemon.supervisor import Reports, Supervisor, supervisor_of
 from agent.daemon.threads import Signals, Threads
 from agent.host.dial import Dialer
 from agent.host.ledger import HostLedger
@@ -55,7 +57,7 @@ def run(settings: Settings, *, once: bool) -> int:
     log.watch_threads()
     with Signals() as signals:  # also while it starts and stops: neither is cut short
         try:
-            running = Running(settings, SystemClock(), signals)
+            running = Running(settings, SystemClock(), signals, supervisor_of(os.environ, os.getpid()))
             running.start()
         except (StartError, CannotListen, Conflict) as error:
             logger.error("cannot start", extra={"error": str(error)})
@@ -70,7 +72,7 @@ def run(settings: Settings, *, once: bool) -> int:
 class Running:
     """The agent's parts, put together."""
 
-    def __init__(self, settings: Settings, clock: Clock, signals: Signals) -> None:
+    def __init__(self, settings: Settings, clock: Clock, signals: Signals, supervisor: Supervisor) -> None:
         self._settings = settings
         self._clock = clock
         self._threads = Threads()
@@ -133,7 +135,8 @@ class Running:
             take=self._take,
             facts=self._metrics,
             clock=clock,
-            interval=settings.agent.rescan_interval,
+            interval=supervisor.interval(settings.agent.rescan_interval),
+            after=lambda: self._reports.feed(),
         )
         self._answers = Answers(
             settings=settings,
@@ -149,12 +152,16 @@ class Running:
             journal=self._journal,
             remembers=remembers,
         )
+        self._reports = Reports(
+            supervisor, view=self._answers.view, alive=self._answers.alive, passed=self._scanner.passed
+        )
         self._surface = Surface(
             self._answers,
             self._metrics,
             bind=settings.service.bind,
             port=settings.service.port,
             socket=settings.agent.socket,
+            group=settings.agent.socket_group,
             read_timeout=settings.service.read_timeout,
             write_timeout=settings.service.write_timeout,
             allow_remote=settings.service.allow_remote,
@@ -180,6 +187,7 @@ class Running:
         self._scanner.passed.wait(_FIRST_PASS)
         for name, shimlet in worlds.items():
             self._engage(name, shimlet)
+        self._reports.started()
         logger.info(
             "agent started",
             extra={
@@ -194,8 +202,9 @@ class Running:
         """Until a signal says stop; HUP reads the source again."""
         while (number := self._signals.wait(_BREATH)) in (None, signal.SIGHUP):
             if number is not None:
-                self._source.kick()
+                self._reports.reload(self._source.kick)
             self._journal.keep()
+            self._reports.status()
         return 0
 
     def settle(self) -> int:
@@ -214,6 +223,7 @@ class Running:
     def stop(self) -> None:
         """End the threads within a bound; services go on running."""
         logger.info("agent stops, services go on running")
+        self._reports.stopping()
         self._threads.stop.set()
         self._source.close()
         if not self._queue.drain(_STOP):

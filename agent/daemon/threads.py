@@ -21,8 +21,8 @@ class Threads:
     def start(self, name: str, work: Callable[[threading.Event], None]) -> None:
         """Let one go; `work` returns when its event is set."""
         thread = threading.Thread(target=work, args=(self.stop,), name=name, daemon=True)
-        self.all.append(thread)
         thread.start()
+        self.all.append(thread)  # not before: until it runs it would count as dead
 
     def dead(self) -> str:
         """The names of those that ended before they were told to."""

@@ -5,6 +5,6 @@ file, the environment or a flag is wrong. Nothing reads the environment or the f
 """
 
 from agent.settings.loading import SettingsError, load
-from agent.settings.model import Preload, Setting, Settings, default_socket, table
+from agent.settings.model import Preload, Setting, Settings, socket_to_ask, table
 
-__all__ = ["Preload", "Setting", "Settings", "SettingsError", "default_socket", "load", "table"]
+__all__ = ["Preload", "Setting", "Settings", "SettingsError", "load", "socket_to_ask", "table"]

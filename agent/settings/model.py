@@ -184,6 +184,9 @@ class AgentBlock(Block):
         description="unix socket that carries the operator's words",
         json_schema_extra={"shown": "/run/xmod-agent/INSTANCE.sock (root), $XDG_RUNTIME_DIR/xmod-agent/INSTANCE.sock"},
     )
+    socket_group: str = Field(
+        default="", description="group whose members may speak to the agent too; empty: only its own user and root"
+    )
     rescan_interval: Seconds = Field(default=30.0, description="the source is read at least this often")
     resync_interval: Seconds = Field(default=30.0, description="each world is listed at least this often")
     workers: int = Field(default=4, ge=1, le=64, description="names worked on at once, for each shimlet")
@@ -311,13 +314,22 @@ def default_state_dir(instance: str, environ: Mapping[str, str], uid: int) -> Pa
     return base / "xmod-agent" / ("" if instance == "default" else instance)
 
 
+SYSTEM_FOLDER = Path("/run/xmod-agent")
+
+
 def default_socket(instance: str, environ: Mapping[str, str] = os.environ, uid: int | None = None) -> Path:
     """Where the agent of that instance is spoken to unless it was set: the same for the agent and the CLI."""
     uid = os.getuid() if uid is None else uid
     if uid == 0:
-        folder = Path("/run/xmod-agent")
+        folder = SYSTEM_FOLDER
     elif runtime := environ.get("XDG_RUNTIME_DIR"):
         folder = Path(runtime) / "xmod-agent"
     else:
         folder = Path(f"/tmp/xmod-agent-{uid}")  # noqa: S108 – mode 0700, and both sides check its owner
     return folder / f"{instance}.sock"
+
+
+def socket_to_ask(instance: str, environ: Mapping[str, str] = os.environ, uid: int | None = None) -> Path:
+    """Where a person finds that agent: the user's own, else the one that is this host's service."""
+    own = default_socket(instance, environ, uid)
+    return SYSTEM_FOLDER / own.name if SYSTEM_FOLDER.is_dir() and not own.exists() else own

@@ -1,6 +1,7 @@
 """The CLI's side of the local socket. Standard library only: `status` must answer at once.
 
-Before it connects it checks that the socket belongs to this user or to root: a stranger could have made one like it.
+Before it connects it checks that the socket belongs to this user or to root, or lies in a folder below /run, which only
+root can have given to its owner: a stranger could have made one like it.
 """
 
 import http.client
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+_ROOTS = Path("/run")
 _TIMEOUT = 35.0  # seconds; the agent bounds its own answers at service.writeTimeout
 
 
@@ -85,12 +87,16 @@ class Client:
     def _connected(self, timeout: float | None) -> "_Connection":
         try:
             owner = self.path.stat().st_uid
-            if owner not in (0, os.geteuid()) and os.geteuid() != 0:
+            trusted = owner in (0, os.geteuid()) or self.path.parent.parent == _ROOTS
+            if not trusted and os.geteuid() != 0:
                 raise NoAgent(f"{self.path} belongs to another user (uid {owner}); it is not asked")
             connection = _Connection(self.path, timeout)
             connection.connect()
         except PermissionError as error:
-            raise NoAgent(f"this user may not speak to the agent on {self.path}; ask as its user or as root") from error
+            raise NoAgent(
+                f"this user may not speak to the agent on {self.path}; ask as its user, as root, or as a member of its"
+                " agent.socketGroup"
+            ) from error
         except OSError as error:
             raise NoAgent(
                 f"no agent answers on {self.path}; is it running, under this user and instance?"

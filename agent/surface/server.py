@@ -44,12 +44,13 @@ class Surface:
         allow_remote: bool = False,
         webhook: Asgi | None = None,
         webhook_at: tuple[str, int] | None = None,
+        group: str = "",
     ) -> None:
         self._operations = operations
         self._metrics = metrics
         self._bind = bind
         self._port = port
-        self._unix = UnixListener(socket)
+        self._unix = UnixListener(socket, group)
         self._read_timeout = read_timeout
         self._write_timeout = write_timeout
         self._hosts = None if allow_remote else LOOPBACK_NAMES | {bind, f"[{bind}]"}

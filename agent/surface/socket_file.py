@@ -1,12 +1,13 @@
 """The sockets that the agent listens on, and the errors that say why it cannot.
 
-The unix socket lies in a folder of mode 0700 that is ours, has mode 0600, and is guarded by a lock file: whoever holds
-the lock may replace a socket that an agent left behind when it was killed, and nobody else does.
+The unix socket lies in a folder that is ours, has mode 0600 (0660 for a group that the operator named), and is guarded
+by a lock file: whoever holds the lock may replace a socket that an agent left behind when it was killed, and nobody else.
 """
 
 import contextlib
 import errno
 import fcntl
+import grp
 import os
 import socket
 import stat
@@ -46,10 +47,11 @@ def _tcp_sentence(error: OSError, where: str, setting: str) -> str:
 
 
 class UnixListener:
-    """A listening unix socket, ours alone as long as it is open."""
+    """A listening unix socket, ours alone as long as it is open. `group`: whose members may speak to it too."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, group: str = "") -> None:
         self.path = path
+        self._group = group
         self._lock = -1
         self.socket: socket.socket | None = None
 
@@ -85,13 +87,25 @@ class UnixListener:
 
     def _make_folder(self) -> None:
         folder = self.path.parent
+        made = not folder.exists()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if made and self._group:
+            self._share(folder, 0o750)
         status = folder.stat()
         if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise CannotListen(
                 f"{folder}: others could put a socket of theirs there; the folder must belong to this user and be"
                 " writable by no other (chmod 700), or set agent.socket elsewhere"
             )
+
+    def _share(self, path: Path, mode: int) -> None:
+        try:
+            os.chown(path, -1, grp.getgrnam(self._group).gr_gid)
+        except (KeyError, PermissionError) as error:
+            raise CannotListen(
+                f"agent.socketGroup: {self._group}: there is no such group, or this user is not in it"
+            ) from error
+        path.chmod(mode)
 
     def _take_lock(self) -> None:
         path = self.path.with_name(self.path.name + ".lock")
@@ -119,8 +133,10 @@ class UnixListener:
         try:
             listener.bind(str(self.path))
             self.path.chmod(0o600)  # before listen: nobody connected yet
+            if self._group:
+                self._share(self.path, 0o660)
             listener.listen(64)
-        except OSError:
+        except (OSError, CannotListen):
             listener.close()
             raise
         listener.setblocking(False)  # noqa: FBT003 – the socket's own signature

@@ -80,6 +80,32 @@ class Bench:
         return snapshot
 
 
+def test_what_comes_after_a_pass_is_called_by_the_scan_loop_itself_good_or_bad() -> None:
+    bench = Bench()
+    bench.source.looks = deque([Transient("the disk is gone"), bench.folder.snapshot()])
+    threads: list[str] = []
+    stop = threading.Event()
+
+    def after() -> None:
+        threads.append(threading.current_thread().name)
+        if len(threads) == 2:
+            stop.set()
+
+    scanner = Scanner(
+        source=bench.source,
+        reader=DesiredReader(RESOLVER.read_file),
+        take=bench.taken.append,
+        facts=bench.facts,
+        clock=bench.clock,
+        interval=30.0,
+        after=after,
+    )
+    loop = threading.Thread(target=scanner.run, args=(stop,), name="the-loop")
+    loop.start()
+    loop.join(10)
+    assert threads == ["the-loop"] * 2
+
+
 def test_a_good_pass_hands_on_and_beats() -> None:
     bench = Bench()
     bench.holds(a=document("web"))

@@ -1,5 +1,7 @@
 """The settings' names, defaults and bounds."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -9,6 +11,7 @@ from agent.settings.model import (
     ServiceBlock,
     default_socket,
     default_state_dir,
+    socket_to_ask,
     table,
 )
 
@@ -94,6 +97,18 @@ def test_the_socket_does_not_depend_on_the_state_folder():
     assert str(default_socket("a", {}, 0)) == "/run/xmod-agent/a.sock"
     assert str(default_socket("a", {"XDG_RUNTIME_DIR": "/run/user/7"}, 7)) == "/run/user/7/xmod-agent/a.sock"
     assert str(default_socket("a", {}, 7)) == "/tmp/xmod-agent-7/a.sock"
+
+
+def test_a_user_without_an_agent_asks_the_hosts_service_if_there_is_one(monkeypatch, tmp_path: Path):
+    own = tmp_path / "xmod-agent" / "a.sock"
+    environ = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    monkeypatch.setattr("agent.settings.model.SYSTEM_FOLDER", tmp_path / "system")
+    assert socket_to_ask("a", environ, 7) == own
+    (tmp_path / "system").mkdir()
+    assert socket_to_ask("a", environ, 7) == tmp_path / "system" / "a.sock"
+    own.parent.mkdir()
+    own.touch()
+    assert socket_to_ask("a", environ, 7) == own
 
 
 def test_two_instances_have_two_memories():

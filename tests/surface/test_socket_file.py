@@ -1,5 +1,6 @@
 """Whose the sockets are, and what is said when one cannot be had."""
 
+import os
 import socket
 import stat
 
@@ -15,6 +16,22 @@ def test_the_socket_is_for_its_owner_alone(surface, folder):
     assert stat.S_ISSOCK(socket_mode)
     assert stat.S_IMODE(socket_mode) == 0o600
     assert stat.S_IMODE((folder / "run").stat().st_mode) == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a file to another group")
+def test_members_of_the_group_that_was_named_may_speak_to_it_too(operations, folder):
+    surface = a_surface(operations, folder, group="daemon")
+    surface.start()
+    try:
+        for path, mode in ((folder / "run" / "t.sock", 0o660), (folder / "run", 0o750)):
+            assert (stat.S_IMODE(path.stat().st_mode), path.group()) == (mode, "daemon")
+    finally:
+        surface.stop()
+
+
+def test_a_group_that_does_not_exist_is_said_so(operations, folder):
+    with pytest.raises(CannotListen, match="socketGroup: no-such-group: there is no such group"):
+        a_surface(operations, folder, group="no-such-group").start()
 
 
 def test_the_socket_is_gone_after_a_stop(operations, folder):

@@ -39,6 +39,10 @@ def test_the_table_is_the_codes(name: str):
     assert f"<!-- {name} -->\n{tables.TABLES[name]()}\n<!-- end -->" in README, "run: python -m tools.tables"
 
 
+def test_the_unit_is_what_is_installed():
+    assert tables.UNIT.read_text() == tables.unit(), "run: python -m tools.tables"
+
+
 def test_every_command_that_the_documents_name_exists():
     commands = tables.program().commands
     named = set()

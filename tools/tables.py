@@ -1,6 +1,6 @@
-"""The README's tables, made of the code: `python -m tools.tables` writes them in, and a test holds them true.
+"""The README's tables and the unit in systemd/, made of the code: `python -m tools.tables`; a test holds them true.
 
-Each stands between `<!-- NAME -->` and `<!-- end -->`.
+Each table stands between `<!-- NAME -->` and `<!-- end -->`.
 """
 
 import re
@@ -11,13 +11,14 @@ from pathlib import Path
 from typer.core import TyperGroup, TyperOption
 from typer.main import get_command
 
-from agent.cli import app
+from agent.cli import app, installing
 from agent.settings import table as settings_table
 from agent.spec.document import ANNOTATIONS
 from agent.spec.policy import Rules
 from agent.surface.metrics import table as metrics_table
 
 README = Path(__file__).resolve().parent.parent / "README.md"
+UNIT = README.parent / "systemd" / "xmod-agent.service"
 
 
 def commands() -> str:
@@ -80,6 +81,12 @@ TABLES: Mapping[str, Callable[[], str]] = {
 }
 
 
+def unit() -> str:
+    """The unit as it is installed from /opt, for packagers and readers."""
+    words = ("/opt/xmod-agent/bin/xmod-agent", "run", str(installing.SPECS))
+    return installing.unit(words, user="xmod-agent", group="xmod-agent", version=0)
+
+
 def lines(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in Markdown."""
     rule = ["---"] * len(head)
@@ -107,7 +114,8 @@ def written(text: str) -> str:
 
 
 def main() -> int:
-    """Write the tables into the README."""
+    """Write the tables into the README, and the unit."""
+    UNIT.write_text(unit())
     README.write_text(written(README.read_text()))
     return 0
 

@@ -5,6 +5,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,7 +61,7 @@ def _reader(settings: Settings) -> Callable[[Path, str, bytes], FileReading]:
 
         @functools.cache
         def resolver(root: Path) -> Resolver:
-            return resolver_of(settings.model_copy(update={"directory": root}), registry)
+            return replace(resolver_of(settings.model_copy(update={"directory": root}), registry), host=None)
 
         resolver(settings.directory)  # so that what is wrong with the settings is said before any file is read
     except StartError as error:

@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 import os
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,9 +45,21 @@ def of_setting(name: str, metavar: str) -> Any:
     return typer.Option(name, metavar=metavar, help=text)
 
 
+HostName = Annotated[str | None, of_setting("--host", "NAME")]
+Labels = Annotated[list[str] | None, of_setting("--label", "KEY=VALUE")]
 Shimlet = Annotated[str | None, of_setting("--shimlet", "docker|process|…")]
 Goalset = Annotated[str | None, of_setting("--goalset", "NAME")]
 PluginDir = Annotated[Path | None, of_setting("--plugin-dir", "DIR")]
+
+
+def labels(given: Sequence[str] | None) -> Mapping[str, str] | None:
+    """What --label says, each KEY=VALUE; None if it was not given."""
+    if not given:
+        return None
+    pairs = [label.partition("=") for label in given]
+    if wrong := [label for label, (key, equals, _) in zip(given, pairs, strict=True) if not (key and equals)]:
+        raise refuse(f"--label {wrong[0]}: must be KEY=VALUE")
+    return {key: value for key, _, value in pairs}
 
 
 def client(instance: str, socket: Path | None) -> Client:

@@ -8,7 +8,19 @@ import typer
 
 from agent import log
 from agent.cli import show
-from agent.cli.options import As, Config, Goalset, Output, PluginDir, Shimlet, of_setting, refuse
+from agent.cli.options import (
+    As,
+    Config,
+    Goalset,
+    HostName,
+    Labels,
+    Output,
+    PluginDir,
+    Shimlet,
+    labels,
+    of_setting,
+    refuse,
+)
 from agent.settings import Setting, Settings, load, table
 from agent.surface.plan_view import PlanView
 
@@ -44,6 +56,8 @@ def run(
     bind: Annotated[str | None, of_setting("--bind", "ADDR")] = None,
     port: Annotated[int | None, of_setting("--port", "N")] = None,
     instance: InstanceFlag = None,
+    host: HostName = None,
+    label: Labels = None,
     plugin_dir: PluginDir = None,
     log_level: Annotated[str | None, of_setting("--log-level", "debug|info|warning|error")] = None,
     *,
@@ -70,6 +84,8 @@ def run(
             "service.bind": bind,
             "service.port": port,
             "agent.instance": instance,
+            "agent.host": host,
+            "agent.labels": labels(label),
             "plugins.pluginDir": plugin_dir,
             "logging.level": log_level,
         },

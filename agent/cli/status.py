@@ -175,6 +175,8 @@ def _truth(truth: View) -> str:
 
 def _attention(view: View) -> Iterator[tuple[str, str]]:
     source = view["source"]
+    if source["elsewhere"]:
+        yield f"{source['elsewhere']} for other hosts; this is {view['host']}", "dim"
     if source["error"]:
         yield f"source {source['location']}: {source['error']}", "red"
     for world in view["worlds"]:

@@ -98,7 +98,9 @@ class Service:
     """A spec, resolved. Written whole on each replica it is our mark; only `digest` decides a replacement.
 
     `strategy`: "recreate" or "side-by-side". `port`: the fixed host port, None = the ledger assigns one per replica.
-    `protected`: the spec said that it must not be pruned. `revision`, `source`, `file`: true when applied, never updated.
+    `protected`: the spec said that it must not be pruned. `depends_on`: what serves before it starts. `host`: the name and
+    labels of the host that its spec was read for, "" if unknown. `revision`, `source`, `file`, `host`: true when applied,
+    never updated.
     """
 
     name: ServiceName
@@ -113,9 +115,11 @@ class Service:
     strategy: str = "recreate"
     priority: int = 0
     protected: bool = False
+    depends_on: tuple[ServiceName, ...] = ()
     revision: str = ""
     source: str = ""
     file: str = ""
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ class _Sightings:
             self.replaced, self.alive, self.seen = True, False, frozenset()
         self.identity = desired.identity
         names = desired.wanted.keys() | desired.doubts.keys()
-        self.alive = self.alive or bool(names)
+        self.alive = self.alive or bool(names or desired.elsewhere)
         if not names <= self.seen:
             self.seen |= names
 
@@ -244,11 +244,13 @@ class Controller:
                 source=desired.source,
                 seen=self._sightings.seen,
                 alive=self._sightings.alive,
-                empty=not desired.wanted and not desired.doubts,
+                empty=not desired.wanted and not desired.doubts and not desired.elsewhere,
                 replaced=self._sightings.replaced,
                 unread=desired.unread,
                 unexplained=desired.unexplained,
                 adopted=self._words.adopted,
+                elsewhere=desired.elsewhere,
+                host=desired.host,
             ),
             self._budget(inputs, now) if found else gate.Budget(0),
             approved=self._words.approved,

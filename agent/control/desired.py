@@ -44,6 +44,7 @@ class DesiredState:
     """What one snapshot wants. `wanted` and `doubts` have no name in common.
 
     `unexplained`: invalid files that were never read whole since the agent started, so that nobody knows whom they name.
+    `elsewhere`: names that valid files want on other hosts, and none here. `host`: for which host it was read.
     """
 
     source: str
@@ -55,6 +56,8 @@ class DesiredState:
     doubts: Mapping[ServiceName, Doubt] = field(default_factory=dict)
     invalid: tuple[InvalidFile, ...] = ()
     unexplained: tuple[str, ...] = ()
+    elsewhere: frozenset[ServiceName] = frozenset()
+    host: str = ""
 
     @property
     def unread(self) -> tuple[str, ...]:
@@ -81,10 +84,14 @@ class _Read:
 
 
 class DesiredReader:
-    """Reads snapshots one after the other, remembering readings and last good words. Not thread-safe."""
+    """Reads snapshots one after the other, remembering readings and last good words. Not thread-safe.
 
-    def __init__(self, read_file: ReadFile) -> None:
+    `host`: for which host `read_file` reads.
+    """
+
+    def __init__(self, read_file: ReadFile, host: str = "") -> None:
         self._read_file = read_file
+        self._host = host
         self._reads: dict[str, _Read] = {}
         self._good: dict[str, tuple[Wanted, ...]] = {}  # by path, for files that are here
         self._last: dict[ServiceName, Wanted] = {}
@@ -103,6 +110,7 @@ class DesiredReader:
         doubts: dict[ServiceName, Doubt] = {}
         good: dict[str, tuple[Wanted, ...]] = {}
         reads: dict[str, _Read] = {}
+        elsewhere: set[ServiceName] = set()
         for file in snapshot.files:
             errors = self._errors(file, snapshot, reads)
             if errors:
@@ -112,6 +120,7 @@ class DesiredReader:
                 doubts.update({w.service.name: Doubt("SpecInvalid", message, w) for w in good[file.path]})
             else:
                 good[file.path] = reads[file.path].reading.wanted
+                elsewhere.update(reads[file.path].reading.elsewhere)
                 for wanted in good[file.path]:
                     holders.setdefault(wanted.service.name, []).append((file.path, wanted))
         wanted_now: dict[ServiceName, Wanted] = {}
@@ -142,6 +151,8 @@ class DesiredReader:
                 for bad in invalid
                 if bad.content is not None and bad.path not in self._whole and not good[bad.path]
             ),
+            elsewhere=frozenset(elsewhere - wanted_now.keys()),
+            host=self._host,
         )
         return self._state
 

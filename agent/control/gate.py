@@ -11,17 +11,22 @@ from datetime import datetime, timedelta
 
 from agent.contracts import ServiceName
 
+HOST_CHANGED = "HostChanged"
 OVER_BUDGET, SOURCE_EMPTY, SOURCE_REPLACED = "OverBudget", "SourceEmpty", "SourceReplaced"
 STAYING = (OVER_BUDGET, SOURCE_EMPTY, SOURCE_REPLACED)  # once held for one of these, only a file or an operator ends it
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A service that runs and that no file wants. `source`: the id in its mark."""
+    """A service that runs and that no file wants here. `source`: the id in its mark.
+
+    `host`: for which host its spec was last read when it was wanted, "" if unknown.
+    """
 
     name: ServiceName
     source: str
     protected: bool = False
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +36,7 @@ class Evidence:
     `seen`: names that this source, as it is now, was seen to hold since the agent started. `alive`: it was seen to hold
     anything. `replaced`: it is another folder (device or inode) than the one first seen. `unread`: files of it that cannot
     be read; `unexplained`: invalid ones of which nobody knows whom they name. `adopted`: ids of sources whose services
-    count as its own.
+    count as its own. `elsewhere`: names that it wants on other hosts only; `host`: which host this is to it.
     """
 
     source: str
@@ -42,6 +47,8 @@ class Evidence:
     unread: tuple[str, ...] = ()
     unexplained: tuple[str, ...] = ()
     adopted: frozenset[str] = frozenset()
+    elsewhere: frozenset[ServiceName] = frozenset()
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +146,9 @@ def _never(candidate: Candidate, evidence: Evidence) -> tuple[str, str] | None:
 def _doubt(candidate: Candidate, evidence: Evidence) -> tuple[str, str] | None:
     """What an operator's approval overrides."""
     hint = "approve with: xmod-agent approve-prune"
+    if candidate.name in evidence.elsewhere and candidate.host not in ("", evidence.host):
+        now = f"its document is for other hosts, now that this is {evidence.host} and no longer {candidate.host}"
+        return HOST_CHANGED, f"{now}; set agent.host and agent.labels right, or {hint}"
     if evidence.empty and not evidence.alive:
         return SOURCE_EMPTY, f"the source was empty when it was first read; {hint}"
     if evidence.unexplained:

@@ -87,7 +87,8 @@ def candidates(inputs: Inputs) -> list[Candidate]:
             if marked is None or name in desired.wanted or desired.doubt(name, marked.service.file) is not None:
                 continue
             protected = inputs.words.protected.get(name, marked.service.protected)
-            found[name] = Candidate(name, marked.service.source, protected=protected)
+            host = inputs.words.hosts.get(name, marked.service.host)
+            found[name] = Candidate(name, marked.service.source, protected=protected, host=host)
     return sorted(found.values(), key=lambda candidate: candidate.name)
 
 
@@ -98,9 +99,11 @@ def noted(inputs: Inputs) -> Words:
         return words
     lost = any(sight.error or sight.services is None for sight in inputs.sights.values())
     here = {name: seen for sight in inputs.sights.values() for name, seen in (sight.services or {}).items()}
-    stay = {n for n in words.protected.keys() | words.agreed.keys() if lost or (n in here and n not in desired.wanted)}
+    known_of = words.protected.keys() | words.agreed.keys() | words.hosts.keys()
+    stay = {n for n in known_of if lost or (n in here and n not in desired.wanted)}
     protected = {name: said for name, said in words.protected.items() if name in stay}
     agreed = {name: digests for name, digests in words.agreed.items() if name in stay}
+    hosts = {name: host for name, host in words.hosts.items() if name in stay}
     for name, wanted in desired.wanted.items():
         service, observed = wanted.service, here.get(name)
         marked = _newest(observed) if observed is not None else None
@@ -110,15 +113,21 @@ def noted(inputs: Inputs) -> Words:
         agreed.pop(name, None)
         if marked.service.protected != service.protected:
             protected[name] = service.protected
+        hosts.pop(name, None)
+        read_for = words.hosts.get(name, marked.service.host)
+        if service.host not in ("", marked.service.host):
+            hosts[name] = service.host
         own, known = observed.generation(service.digest), words.agreed.get(name)
         in_effect = own is not None and own.service.shimlet == service.shimlet
         if in_effect and own is not None and own.service.spec_digest != service.spec_digest:
             agreed[name] = (service.spec_digest, service.digest)
+        elif not in_effect and "" != read_for != service.host != "":
+            agreed[name] = (service.spec_digest, marked.service.digest)  # a setting changed what the spec says, no user
         elif not in_effect and known is not None and known[0] == service.spec_digest:
             agreed[name] = known
-    if protected == words.protected and agreed == words.agreed:
+    if (protected, agreed, hosts) == (words.protected, words.agreed, words.hosts):
         return words
-    return replace(words, protected=protected, agreed=agreed)
+    return replace(words, protected=protected, agreed=agreed, hosts=hosts)
 
 
 def intents(inputs: Inputs, judgement: Judgement) -> dict[ServiceName, Intent]:

@@ -21,7 +21,8 @@ class Words:
     resolves to now, in turn. `pruned`: removals allowed lately, for the budget; `removing`: those not done yet. `held`:
     removals that are held. `shimlets`: worlds in which something of ours may be. `identities`: what each source stood on
     when it was last read. What a spec said since its mark was written, because nothing that runs had to change for it:
-    `protected`, if that differs; `agreed`: (spec digest, the digest that it resolved to).
+    `protected`, if that differs; `agreed`: (spec digest, the digest that it resolved to); `hosts`: for which host it was
+    read, if that differs.
     """
 
     approved: frozenset[ServiceName] = frozenset()
@@ -35,6 +36,7 @@ class Words:
     identities: Mapping[str, str] = field(default_factory=dict)
     protected: Mapping[ServiceName, bool] = field(default_factory=dict)
     agreed: Mapping[ServiceName, tuple[Digest, Digest]] = field(default_factory=dict)
+    hosts: Mapping[ServiceName, str] = field(default_factory=dict)
 
     def without(self, name: ServiceName) -> "Words":
         """The service is gone: what was said of it is void, but its removal still counts against the budget."""
@@ -47,6 +49,7 @@ class Words:
             held={n: held for n, held in self.held.items() if n != name},
             protected={n: said for n, said in self.protected.items() if n != name},
             agreed={n: digests for n, digests in self.agreed.items() if n != name},
+            hosts={n: host for n, host in self.hosts.items() if n != name},
         )
 
     def to_plain(self) -> dict[str, Any]:
@@ -62,6 +65,7 @@ class Words:
             "identities": dict(sorted(self.identities.items())),
             "protected": dict(sorted(self.protected.items())),
             "agreed": {name: list(digests) for name, digests in sorted(self.agreed.items())},
+            "hosts": dict(sorted(self.hosts.items())),
             "held": {n: [h.reason, h.message, h.since.isoformat()] for n, h in sorted(self.held.items())},
         }
 
@@ -79,6 +83,7 @@ class Words:
             identities={str(source): str(identity) for source, identity in data.get("identities", {}).items()},
             protected={ServiceName(n): bool(said) for n, said in data.get("protected", {}).items()},
             agreed={ServiceName(n): (Digest(s), Digest(d)) for n, (s, d) in data.get("agreed", {}).items()},
+            hosts={ServiceName(n): str(host) for n, host in data.get("hosts", {}).items()},
             held={
                 ServiceName(n): Held(reason, message, datetime.fromisoformat(since))
                 for n, (reason, message, since) in data.get("held", {}).items()

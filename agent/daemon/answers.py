@@ -14,6 +14,7 @@ from agent.control.desired import DesiredState
 from agent.control.scanner import Scanner
 from agent.control.workqueue import WorkQueue
 from agent.control.world import World
+from agent.daemon import parts
 from agent.daemon.threads import Threads
 from agent.journal import Journal
 from agent.settings import Settings
@@ -63,6 +64,7 @@ class Answers:
             held=tuple(HeldPrune(n, h.reason, h.message, h.since) for n, h in sorted(held.items())),
             notices=tuple(notice for notice in (self.source.notice, self.journal.trouble) if notice),
             memory_is_new=not self.remembers and self.controller.inherited,
+            host=str(parts.host_of(self.settings)),
         )
 
     def _source_view(self, desired: DesiredState | None) -> SourceView:
@@ -77,6 +79,7 @@ class Answers:
             len(desired.wanted),
             invalid,
             self.scanner.error,
+            len(desired.elsewhere),
         )
 
     def alive(self) -> str:

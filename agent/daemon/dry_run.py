@@ -31,7 +31,7 @@ def plan(settings: Settings) -> PlanView:
     clock = SystemClock()
     try:
         registry = parts.registry_of(settings)
-        reader = DesiredReader(parts.resolver_of(settings, registry).read_file)
+        reader = DesiredReader(parts.resolver_of(settings, registry).read_file, str(parts.host_of(settings)))
         source = parts.source_of(settings, clock)
         try:
             desired = reader.read(source.look())
@@ -48,7 +48,7 @@ def plan(settings: Settings) -> PlanView:
     inputs = Inputs(desired, sights, words)
     intents = planning.intents(inputs, _judgement(inputs, desired, settings, clock))
     rows = [PlanRow(Action.INVALID, bad.path, "", bad.errors[0]) for bad in desired.invalid]
-    rows += [_row(name, intent, _seen(sights, name)) for name, intent in sorted(intents.items())]
+    rows += [_row(name, intent, _seen(sights, name), desired) for name, intent in sorted(intents.items())]
     unseen = [f"{name}: {sight.error}" for name, sight in sights.items() if sight.error]
     return PlanView(tuple(rows), "; ".join(unseen))
 
@@ -81,12 +81,14 @@ def _judgement(inputs: Inputs, desired: DesiredState, settings: Settings, clock:
         gate.Evidence(
             source=desired.source,
             seen=names,
-            alive=bool(names),
-            empty=not names,
+            alive=bool(names or desired.elsewhere),
+            empty=not names and not desired.elsewhere,
             replaced=words.identities.get(desired.source, desired.identity) != desired.identity,
             unread=desired.unread,
             unexplained=desired.unexplained,
             adopted=words.adopted,
+            elsewhere=desired.elsewhere,
+            host=desired.host,
         ),
         gate.Budget(len(services), words.pruned, settings.prune.fraction, timedelta(seconds=settings.prune.window)),
         approved=words.approved,
@@ -104,12 +106,13 @@ def _seen(sights: Mapping[str, Sight], name: ServiceName) -> Observed:
     return Observed(name)
 
 
-def _row(name: ServiceName, intent: Intent, observed: Observed) -> PlanRow:
+def _row(name: ServiceName, intent: Intent, observed: Observed, desired: DesiredState) -> PlanRow:
+    absence = "its document is for other hosts" if name in desired.elsewhere else "no file wants it any more"
     match intent:
         case Keep(shimlet=shimlet, reason=reason, message=message, since=since):
             return PlanRow(Action.HELD if since is not None else Action.KEEP, name, shimlet, f"{reason}: {message}")
         case Remove(shimlet=shimlet, wanted=wanted):
-            why = "it moves to another shimlet" if wanted is not None else "no file wants it any more"
+            why = "it moves to another shimlet" if wanted is not None else absence
             return PlanRow(Action.REMOVE, name, shimlet, why)
         case Run():
             return _run_row(name, intent, observed)

@@ -21,6 +21,7 @@ from agent.source.git_repository import RepositorySource
 from agent.source.git_worktree import WorkTreeSource
 from agent.source.snapshot import Source
 from agent.spec.engine import Engines
+from agent.spec.hosts import HostId
 from agent.spec.permission import Permission
 from agent.spec.policy import Policy
 from agent.spec.resolve import Defaults, Resolver
@@ -66,7 +67,12 @@ def resolver_of(settings: Settings, registry: Registry) -> Resolver:
         shimlets=registry.shimlets,
         goalsets=registry.goalsets,
     )
-    return Resolver(policy=policy, engines=engines, defaults=defaults)
+    return Resolver(policy=policy, engines=engines, defaults=defaults, host=host_of(settings))
+
+
+def host_of(settings: Settings) -> HostId:
+    """Which host this is, to specs."""
+    return HostId(settings.agent.host, settings.agent.labels)
 
 
 def permits_of(resolver: Resolver) -> Callable[[Service], str]:

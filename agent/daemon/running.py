@@ -48,7 +48,16 @@ _FIRST_PASS = 2.0  # seconds that worlds wait for the source's first word, so th
 _UNREAD = 5.0  # seconds that --once waits for a source that cannot be read
 _PATIENCE = timedelta(minutes=1)  # that --once has with a service that is not well again
 _PER_SERVICE = 0.25  # seconds of the resync interval for each service: many services are looked at less often
-_HELD = ("OverBudget", "OtherSource", "SourceEmpty", "SourceReplaced", "SourceInvalid", "SourceUnread", "Protected")
+_HELD = (
+    "OverBudget",
+    "OtherSource",
+    "SourceEmpty",
+    "SourceReplaced",
+    "SourceInvalid",
+    "SourceUnread",
+    "HostChanged",
+    "Protected",
+)
 
 
 def run(settings: Settings, *, once: bool) -> int:
@@ -131,7 +140,7 @@ class Running:
         )
         self._scanner = Scanner(
             source=self._source,
-            reader=DesiredReader(resolver.read_file),
+            reader=DesiredReader(resolver.read_file, str(parts.host_of(settings))),
             take=self._take,
             facts=self._metrics,
             clock=clock,

@@ -7,6 +7,7 @@ unset. Variables XMOD_…__… that are no setting are refused; other XMOD_… n
 import difflib
 import json
 import os
+import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,7 +197,8 @@ def _placed(settings: Settings, given: Mapping[str, _Given], environ: Mapping[st
         agent.state_dir if "agent.stateDir" in given else default_state_dir(agent.instance, environ, uid)
     ).expanduser()
     socket = (agent.socket if "agent.socket" in given else default_socket(agent.instance, environ, uid)).expanduser()
-    placed = agent.model_copy(update={"state_dir": state.absolute(), "socket": socket.absolute()})
+    host = agent.host or platform.node().strip(".") or "localhost"
+    placed = agent.model_copy(update={"state_dir": state.absolute(), "socket": socket.absolute(), "host": host})
     plugins = settings.plugins
     if plugins.plugin_dir is not None:
         plugins = plugins.model_copy(update={"plugin_dir": plugins.plugin_dir.expanduser().absolute()})

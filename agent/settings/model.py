@@ -187,6 +187,15 @@ class AgentBlock(Block):
     socket_group: str = Field(
         default="", description="group whose members may speak to the agent too; empty: only its own user and root"
     )
+    host: str = Field(
+        default="",
+        pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?)?$",
+        description="this host's name, for hosts in specs",
+        json_schema_extra={"shown": "the machine's name"},
+    )
+    labels: Mapping[str, str] = Field(
+        default={}, description="this host's labels, for hosts in specs: a mapping of texts, KEY=VALUE for the flag"
+    )
     rescan_interval: Seconds = Field(default=30.0, description="the source is read at least this often")
     resync_interval: Seconds = Field(default=30.0, description="each world is listed at least this often")
     workers: int = Field(default=4, ge=1, le=64, description="names worked on at once, for each shimlet")
@@ -272,6 +281,8 @@ FLAGS: Mapping[str, str] = {
     "service.bind": "--bind",
     "service.port": "--port",
     "agent.instance": "--instance",
+    "agent.host": "--host",
+    "agent.labels": "--label",
     "plugins.pluginDir": "--plugin-dir",
     "logging.level": "--log-level",
 }

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from agent.spec.document import IMAGE_FORMS, DeploySpec
+from agent.spec.document import FORMS, DeploySpec
 from agent.spec.quantity import shown
 from agent.spec.reading import Path
 
@@ -73,7 +73,7 @@ def faults(
 ) -> Iterator[Fault]:
     """Every error as a Fault. `blocks`: further names that `spec` may hold."""
     for detail in error.errors(include_url=False):
-        path = tuple(step for step in detail["loc"] if step not in IMAGE_FORMS)
+        path = tuple(step for step in detail["loc"] if step not in FORMS)
         yield _fault(detail, path, model, blocks)
 
 

@@ -7,9 +7,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
-from pydantic.alias_generators import to_camel
+from pydantic import Discriminator, Field, Tag
 
+from agent.spec.hosts import HOST_FORMS, Hosts
+from agent.spec.part import Part
 from agent.spec.quantity import (
     Address,
     Bytes,
@@ -43,12 +44,6 @@ Count = Annotated[int, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 
 
-class Part(BaseModel):
-    """Frozen and strict; a field's name in a file is its camelCase form."""
-
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True, protected_namespaces=())
-
-
 class Archive(Part):
     """An image from a file, for hosts without a registry."""
 
@@ -59,7 +54,7 @@ def _form(value: object) -> str:
     return "<archive>" if isinstance(value, (dict, Archive)) else "<reference>"
 
 
-IMAGE_FORMS = frozenset({"<archive>", "<reference>"})
+FORMS = frozenset({"<archive>", "<reference>"}) | HOST_FORMS
 """Steps in pydantic's error paths that stand for no key of a document."""
 
 Image = Annotated[
@@ -158,6 +153,16 @@ class Rollout(Part):
     )
 
 
+NOT_OVERRIDDEN = ("hosts", "overrides")
+
+
+class Override(Part):
+    """What the spec says otherwise on some hosts. Mappings are merged, lists replaced, and null takes a field away."""
+
+    hosts: Hosts = Field(description="on which hosts: names, globs and label selectors, any of them")
+    spec: dict[str, Any] = Field(description="any fields of spec but hosts and overrides")
+
+
 _NO_RESOURCES = Resources()
 _RECREATE = Rollout()  # frozen, and shared: a default that pydantic copies costs more than its check
 
@@ -194,6 +199,18 @@ class Spec(Part):
     priority: Count = Field(
         default=0, ge=-1000, le=1000, description="higher ones get accelerators and attention first"
     )
+    hosts: Hosts | None = Field(
+        default=None,
+        description="which hosts it is for: names, globs and label selectors, any of them; default: every host",
+    )
+    depends_on: tuple[Name, ...] = Field(
+        default=(),
+        max_length=_MOST_ENTRIES,
+        description="services that must serve before this one is created or replaced",
+    )
+    overrides: tuple[Override, ...] = Field(
+        default=(), max_length=_MOST_ENTRIES, description="what is otherwise on some hosts, applied in this order"
+    )
 
 
 class Metadata(Part):
@@ -223,9 +240,24 @@ def schema(shimlets: frozenset[str] = frozenset({"docker", "process"})) -> dict[
     properties = made["$defs"]["Spec"]["properties"]
     for name in sorted(shimlets):
         properties[name] = {"type": "object", "description": f"options that only the shimlet {name} knows"}
+    made["$defs"]["Override"]["properties"]["spec"] |= _partial({"$ref": "#/$defs/Spec"}, made["$defs"])
     annotations = made["$defs"]["Metadata"]["properties"]["annotations"]
     annotations["properties"] = {name: {"type": "string", "description": text} for name, text in ANNOTATIONS.items()}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": KIND}
+
+
+def _partial(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """A mapping of which any part may be given, and null stands for what is taken away."""
+    name = node.get("$ref", "").rpartition("/")[2]
+    whole = definitions.get(name, node)
+    if "properties" not in whole:
+        return node
+    parts = {
+        key: {"anyOf": [_partial(part, definitions), {"type": "null"}]}
+        for key, part in whole["properties"].items()
+        if key not in NOT_OVERRIDDEN
+    }
+    return {"type": "object", "properties": parts, "additionalProperties": False}
 
 
 def _without_null(node: Any) -> Any:

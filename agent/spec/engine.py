@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import ConfigDict, Field, ValidationError
 
 from agent.spec.complaint import faults, field
-from agent.spec.document import Count, Health, Part, Port
+from agent.spec.document import Count, Health, Port
+from agent.spec.part import Part
 from agent.spec.quantity import EnvKey, ImageName, Text, Word
 from agent.spec.reading import read
 

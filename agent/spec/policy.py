@@ -23,7 +23,8 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from agent.contracts import SecretRef, fill
 from agent.spec.complaint import faults, field
-from agent.spec.document import Flag, Part
+from agent.spec.document import Flag
+from agent.spec.part import Part
 from agent.spec.quantity import HostPath, Text, refused
 from agent.spec.workload import ARCHIVE
 

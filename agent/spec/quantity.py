@@ -105,6 +105,13 @@ Name = Annotated[
     ),
 ]
 Word = Annotated[str, *_word("[A-Za-z0-9][-A-Za-z0-9_.]{0,127}", "must be a name of letters, digits, '.', '_' and '-'")]
+HostPattern = Annotated[
+    str,
+    *_word(
+        r"[A-Za-z0-9*?][A-Za-z0-9*?._-]{0,252}",
+        'must be the name of a host or a glob with * and ?, such as "edge-01" or "edge-*"',
+    ),
+]
 ModelName = Annotated[
     str,
     *_word(r"[^\s{}\x00-\x20-][^\s{}\x00-\x20]{0,254}", "must be a name without blanks, braces or a '-' in front"),

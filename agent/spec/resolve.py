@@ -2,26 +2,30 @@
 
 * A file with any problem wants nothing: no half of a file ever takes effect. All its problems are said at once.
 * The digest is of what runs; replica count, port, priority, strategy and annotations are not in it. The spec digest is
-  of the body as the user wrote it: the same spec digest with another digest means that the agent resolves it otherwise.
+  of the body as the user wrote it for this host, overrides merged in, without hosts and dependsOn: the same spec digest
+  with another digest means that the agent resolves it otherwise, and what is said of other hosts changes neither.
+* A document for other hosts is held to the schema alone: rules and policy are asked where it is to run.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from agent.contracts import Digest, Service, ServiceName, digest_of
 from agent.spec.bounds import excesses
-from agent.spec.complaint import Fault, closest, empty_fields, faults, field, instead
+from agent.spec.complaint import Fault, closest, faults, field, instead
 from agent.spec.document import API_VERSION, KIND, DeploySpec, Spec
 from agent.spec.engine import Engines
+from agent.spec.hosts import HostId, Selection, meeting, selects
+from agent.spec.overriding import Choice, choices, empty, merged, placed, refused
 from agent.spec.policy import Policy
-from agent.spec.reading import Document, Positions, Problem, read
+from agent.spec.reading import Document, Path, Positions, Problem, read
 from agent.spec.rules import contradictions, model_path, restarted_at
 from agent.spec.workload import Found, Words, program_name, workload
 
@@ -48,29 +52,49 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One service that a file wants. `line`: where its document begins."""
+    """One service that a file wants. `line`: where its document begins; `hosts`: what it says of the hosts it is for."""
 
     service: Service
     suspended: bool
     restarted_at: datetime | None
     line: int
+    hosts: Selection = None
 
 
 @dataclass(frozen=True, slots=True)
 class FileReading:
-    """What a file wants; with any problem, nothing."""
+    """What a file wants; with any problem, nothing. `elsewhere`: the services that it wants on other hosts."""
 
     wanted: tuple[Wanted, ...]
     problems: tuple[Problem, ...]
+    elsewhere: tuple[ServiceName, ...] = ()
+
+
+class _Elsewhere(NamedTuple):
+    """A document that is for other hosts."""
+
+    name: ServiceName
+
+
+class _Parsed(NamedTuple):
+    """A document whose schema is right, and its blocks for shimlets."""
+
+    document: DeploySpec
+    blocks: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Resolver:
-    """Reads files under one policy, one engine table and one set of defaults. Looks at the host only to follow links."""
+    """Reads files under one policy, one engine table and one set of defaults. Looks at the host only to follow links.
+
+    `host`: for whom; None: for nobody in particular, so that every document is wanted, and checked as it is written and
+    with each of its overrides.
+    """
 
     policy: Policy
     engines: Engines
     defaults: Defaults
+    host: HostId | None = None
 
     def read_file(self, path: str, content: bytes) -> FileReading:
         """What a file wants, or all that is wrong with it. Never raises for what a file may hold."""
@@ -78,26 +102,24 @@ class Resolver:
         if reading.problems:
             return FileReading((), reading.problems)
         wanted: list[Wanted] = []
+        elsewhere: list[ServiceName] = []
         wrong: list[tuple[Document, Fault]] = []
-        lines: dict[str, int] = {}
         for document in reading.documents:
             outcome = self._document(document, path)
             if isinstance(outcome, Wanted):
-                name = outcome.service.name
-                if name in lines:
-                    message = f'"{name}" is already the name of the document on line {lines[name]}; one of them must go'
-                    wrong.append((document, Fault(("metadata", "name"), message)))
-                lines[name] = document.line
+                wrong += [(document, fault) for fault in self._twice(outcome, wanted)]
                 wanted.append(outcome)
+            elif isinstance(outcome, _Elsewhere):
+                elsewhere.append(outcome.name)
             else:
                 wrong += [(document, fault) for fault in outcome]
                 if len(wrong) > _MOST_PROBLEMS:
                     break
         if wrong:
             return FileReading((), _problems(content, wrong))
-        return FileReading(tuple(wanted), ())
+        return FileReading(tuple(wanted), (), tuple(elsewhere))
 
-    def _document(self, document: Document, file: str) -> Wanted | list[Fault]:
+    def _document(self, document: Document, file: str) -> Wanted | _Elsewhere | list[Fault]:
         data = document.data
         if not isinstance(data, dict):
             return [
@@ -106,22 +128,75 @@ class Resolver:
         envelope = _envelope(data)
         if envelope is not None:
             return envelope
-        parsed = self._parsed(document)
-        words = parsed if isinstance(parsed, list) else self._words(*parsed)
+        wrong = [] if document.complete else list(islice(empty(data), _ENOUGH))
+        parsed = self._parsed(data, frozenset(fault.path for fault in wrong))
+        if wrong or isinstance(parsed, list):
+            return wrong + (parsed if isinstance(parsed, list) else [])
+        if parsed.document.spec.overrides:
+            return self._overridden(data, parsed, document, file)
+        if not self._meant(parsed):
+            return _Elsewhere(ServiceName(parsed.document.metadata.name))
+        return self._judged(data["spec"], parsed, document, file)
+
+    def _meant(self, parsed: _Parsed) -> bool:
+        return self.host is None or selects(parsed.document.spec.hosts, self.host)
+
+    def _overridden(
+        self, data: dict[str, Any], parsed: _Parsed, document: Document, file: str
+    ) -> Wanted | _Elsewhere | list[Fault]:
+        """What a document with overrides says here. Its schema is checked with each of them, whomever it is for."""
+        overrides = parsed.document.spec.overrides
+        wrong = list(islice(refused(overrides), _ENOUGH))
+        if wrong:
+            return wrong
+        checked = choices(overrides, self.host)
+        bodies = {
+            choice: merged(data["spec"], overrides, choice)
+            for choice in dict.fromkeys((*choices(overrides, None), *checked))
+        }
+        read = {choice: self._parsed({**data, "spec": body}) for choice, body in bodies.items()}
+        for choice, outcome in read.items():
+            if isinstance(outcome, list):
+                wrong += placed(outcome, data, choice)
+        if wrong:
+            return list(islice(dict.fromkeys(wrong), _ENOUGH))
+        if not self._meant(parsed):
+            return _Elsewhere(ServiceName(parsed.document.metadata.name))
+        judged: dict[Choice, Wanted | list[Fault]] = {
+            choice: self._judged(bodies[choice], outcome, document, file)
+            for choice in dict.fromkeys(((), *checked))
+            if not isinstance(outcome := read[choice], list)
+        }
+        plain = judged[()]
+        for choice in checked:
+            outcome_here = judged[choice]
+            if isinstance(outcome_here, list):
+                wrong += placed(outcome_here, data, choice, without=plain if isinstance(plain, list) else ())
+        return list(islice(dict.fromkeys(wrong), _ENOUGH)) or judged[checked[0]]
+
+    def _judged(self, body: Mapping[str, Any], parsed: _Parsed, document: Document, file: str) -> Wanted | list[Fault]:
+        """What a spec without overrides stands for, or what rules and policy have against it."""
+        words = self._words(*parsed)
         if isinstance(words, list):
             return words
         said = chain(
             contradictions(words.document, words.row, words.port),
             excesses(words, self.policy, self.defaults.port_range),
         )
-        wrong = list(islice(said, _ENOUGH))
-        return wrong or _wanted(words, document, file)
+        host = str(self.host) if self.host is not None else ""
+        return list(islice(said, _ENOUGH)) or _wanted(words, body, host=host, file=file, line=document.line)
 
-    def _parsed(self, document: Document) -> tuple[DeploySpec, Mapping[str, Any]] | list[Fault]:
+    def _twice(self, found: Wanted, others: Iterable[Wanted]) -> Iterator[Fault]:
+        """Another document of the file has this one's name, and both are for one host."""
+        name = found.service.name
+        for other in others:
+            if other.service.name == name and (self.host is not None or meeting(found.hosts, other.hosts) is not None):
+                message = f'"{name}" is already the name of the document on line {other.line}; one of them must go'
+                yield Fault(("metadata", "name"), message)
+
+    def _parsed(self, data: dict[str, Any], known: frozenset[Path] = frozenset()) -> _Parsed | list[Fault]:
         """The document's schema checked, and the blocks that are named like a shimlet, which have none."""
-        data = document.data
-        wrong = [] if document.complete else list(islice(empty_fields(data), _ENOUGH))
-        empty = {fault.path for fault in wrong}
+        wrong: list[Fault] = []
         body = data.get("spec")
         blocks: dict[str, Any] = {}
         if isinstance(body, dict) and not self.defaults.shimlets.isdisjoint(body):
@@ -133,9 +208,9 @@ class Resolver:
         try:
             parsed = DeploySpec.model_validate(data)
         except ValidationError as error:
-            found = (fault for fault in faults(error, blocks=self.defaults.shimlets) if fault.path not in empty)
+            found = (fault for fault in faults(error, blocks=self.defaults.shimlets) if fault.path not in known)
             return wrong + list(islice(found, _ENOUGH))
-        return wrong or (parsed, blocks)
+        return wrong or _Parsed(parsed, blocks)
 
     def _words(self, document: DeploySpec, blocks: Mapping[str, Any]) -> Words | list[Fault]:
         """What engine, shimlet and goalset stand for."""
@@ -164,14 +239,14 @@ class Resolver:
         return Words(document, shimlet, goalset, row, blocks.get(shimlet, {}), program, model)
 
 
-def _wanted(words: Words, found: Document, file: str) -> Wanted:
+def _wanted(words: Words, body: Mapping[str, Any], *, host: str, file: str, line: int) -> Wanted:
     spec, metadata = words.spec, words.document.metadata
     made = workload(words)
     service = Service(
         name=ServiceName(metadata.name),
         workload=made,
         digest=digest_of(made),
-        spec_digest=_spec_digest(found.data),
+        spec_digest=_spec_digest(metadata.name, body),
         shimlet=words.shimlet,
         goalset=words.goalset,
         replicas=spec.replica_count,
@@ -180,13 +255,16 @@ def _wanted(words: Words, found: Document, file: str) -> Wanted:
         strategy=spec.rollout.strategy,
         priority=spec.priority,
         protected=metadata.annotations.get("xmod.dev/prune") == "disabled",
+        depends_on=tuple(map(ServiceName, spec.depends_on)),
         file=file,
+        host=host,
     )
     suspended = metadata.annotations.get("xmod.dev/suspend") == "true"
-    return Wanted(service, suspended, restarted_at(metadata), found.line)
+    return Wanted(service, suspended, restarted_at(metadata), line, spec.hosts)
 
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+_WHERE_AND_WHEN = frozenset({"hosts", "overrides", "dependsOn"})
 _SPEC_FIELDS = frozenset(info.alias or name for name, info in Spec.model_fields.items())
 
 
@@ -232,7 +310,8 @@ def _no_such(key: str, word: str, known: Iterable[str]) -> Fault:
     return Fault(("spec", key), f'there is no "{word}" here; {instead(word, sorted(known))}')
 
 
-def _spec_digest(data: dict[str, Any]) -> Digest:
-    body = {"name": data["metadata"]["name"], "spec": data["spec"]}
-    text = _CANONICAL.encode(body)
+def _spec_digest(name: str, body: Mapping[str, Any]) -> Digest:
+    if not _WHERE_AND_WHEN.isdisjoint(body):
+        body = {key: value for key, value in body.items() if key not in _WHERE_AND_WHEN}
+    text = _CANONICAL.encode({"name": name, "spec": body})
     return Digest(hashlib.sha256(text.encode()).hexdigest())

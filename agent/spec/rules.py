@@ -25,6 +25,7 @@ def contradictions(document: DeploySpec, row: Engine | None, port: int | None) -
     yield from _env(spec)
     yield from _volumes(spec.container)
     yield from _placeholders(spec, port)
+    yield from _dependencies(document)
 
 
 def restarted_at(metadata: Metadata) -> datetime | None:
@@ -167,6 +168,12 @@ def _volumes(container: Container | None) -> Iterator[Fault]:
         if first.setdefault(volume.mount_path, index) != index:
             message = f'"{volume.mount_path}" is already volumes[{first[volume.mount_path]}]; one of them must go'
             yield Fault(("spec", "container", "volumes", index, "mountPath"), message)
+
+
+def _dependencies(document: DeploySpec) -> Iterator[Fault]:
+    for index, name in enumerate(document.spec.depends_on):
+        if name == document.metadata.name:
+            yield Fault(("spec", "dependsOn", index), f'"{name}" is the service itself, which cannot wait for itself')
 
 
 def _placeholders(spec: Spec, port: int | None) -> Iterator[Fault]:

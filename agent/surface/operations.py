@@ -40,7 +40,10 @@ class HeldPrune:
 
 @dataclass(frozen=True, slots=True)
 class SourceView:
-    """The source as last read. `revision`: "" until it was read once; `error`: why it cannot be read now, "" if it can."""
+    """The source as last read. `revision`: "" until it was read once; `error`: why it cannot be read now, "" if it can.
+
+    `elsewhere`: how many services it wants on other hosts.
+    """
 
     id: str
     location: str
@@ -49,6 +52,7 @@ class SourceView:
     services: int
     invalid: tuple[InvalidFile, ...]
     error: str = ""
+    elsewhere: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,10 @@ class WorldView:
 
 @dataclass(frozen=True, slots=True)
 class AgentView:
-    """Everything at one moment. `memory_is_new`: the state folder held no memory of earlier words."""
+    """Everything at one moment. `memory_is_new`: the state folder held no memory of earlier words.
+
+    `host`: which host this is to specs: its name and its labels.
+    """
 
     version: str
     instance: str
@@ -74,6 +81,7 @@ class AgentView:
     held: tuple[HeldPrune, ...]
     notices: tuple[str, ...] = ()
     memory_is_new: bool = False
+    host: str = ""
 
 
 class Operations(Protocol):

@@ -214,3 +214,9 @@ def test_names_of_strangers_have_no_power_over_the_terminal(agent, xmod):
         assert all(line.isprintable() for line in result.stdout.splitlines()), words
     result = xmod("approve-prune", "--yes")
     assert all(line.isprintable() for line in result.stdout.splitlines())
+
+
+def test_what_is_for_other_hosts_is_counted_and_this_one_named(agent, xmod):
+    assert "other hosts" not in xmod("status").stdout
+    agent.agent = replace(agent.agent, host="edge-01 (gpu=h100)", source=replace(agent.agent.source, elsewhere=3))
+    assert "3 for other hosts; this is edge-01 (gpu=h100)" in xmod("status").stdout

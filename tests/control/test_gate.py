@@ -158,3 +158,35 @@ def test_what_is_evidence_enough(evidence: Evidence) -> None:
 def test_a_removal_that_is_held_does_not_use_the_budget_of_the_others() -> None:
     judgement = judged("a b", before={"a": "OverBudget"})
     assert (judgement.allowed, set(judgement.held)) == (names("b"), names("a"))
+
+
+MOVED = Evidence("folder:/specs", elsewhere=frozenset({ServiceName("a"), ServiceName("b")}), host="here")
+
+
+@pytest.mark.parametrize(
+    ("name", "host", "reason"),
+    [
+        ("a", "here", None),  # a commit moved it
+        ("a", "", None),  # nobody knows, so the budget guards
+        ("a", "there", "HostChanged"),  # the host's name or labels changed, not the document
+        ("c", "there", None),  # its document is gone, whatever this host is called
+    ],
+)
+def test_a_document_for_other_hosts_is_evidence_unless_the_host_changed(name: str, host: str, reason: str) -> None:
+    judgement = judge(
+        [Candidate(ServiceName(name), "folder:/specs", host=host)],
+        MOVED,
+        Budget(4),
+        approved=names(""),
+        removing=names(""),
+        before={},
+        now=NOW,
+    )
+    assert reasons(judgement) == ({name: reason} if reason else {})
+    assert judgement.allowed == names("" if reason else name)
+
+
+def test_what_a_changed_host_holds_is_released_by_approval() -> None:
+    moved = Candidate(ServiceName("a"), "folder:/specs", host="there")
+    judgement = judge([moved], MOVED, Budget(4), approved=names("a"), removing=names(""), before={}, now=NOW)
+    assert judgement.allowed == names("a")

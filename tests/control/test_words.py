@@ -21,6 +21,7 @@ ALL = Words(
     shimlets=frozenset({"docker"}),
     protected={A: True, B: False},
     agreed={A: (Digest("spec"), Digest("digest"))},
+    hosts={A: "edge-01 (gpu=h100)"},
 )
 
 

@@ -22,7 +22,7 @@ def answers(clock: VirtualClock, **parts: Any) -> Answers:
     agent.see()
     agent.want(service("web"))
     settings = SimpleNamespace(
-        agent=SimpleNamespace(rescan_interval=RESCAN, state_dir=Path("/nowhere"), instance="t-a")
+        agent=SimpleNamespace(rescan_interval=RESCAN, state_dir=Path("/nowhere"), instance="t-a", host="a", labels={})
     )
     plain: dict[str, Any] = {
         "settings": settings,

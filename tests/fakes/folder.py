@@ -8,6 +8,7 @@ from agent.contracts import Digest, Service, digest_of
 from agent.control.desired import DesiredReader, DesiredState
 from agent.source.snapshot import Snapshot, SourceFile, revision_of
 from agent.spec.engine import Engines
+from agent.spec.hosts import HostId
 from agent.spec.policy import Policy
 from agent.spec.resolve import Defaults, FileReading, Resolver
 from tests.fakes.agent import MiniAgent
@@ -43,20 +44,24 @@ def service_of(text: str, file: str = "a.yaml") -> Service:
 
 @dataclass
 class Folder:
-    """Files by path; None cannot be read. `upgrade` resolves every spec differently, as a newer agent may."""
+    """Files by path; None cannot be read. `upgrade` resolves every spec differently, as a newer agent may.
+
+    `host`: for which host it is read; set it before a restart.
+    """
 
     clock: VirtualClock
     files: dict[str, str | bytes | None] = field(default_factory=dict)
     source: str = "folder:/specs"
     identity: str = "1:1"
     upgrade: str = ""
+    host: HostId | None = None
 
     def __post_init__(self) -> None:
-        self.reader = DesiredReader(self.read_file)
+        self.reader = DesiredReader(self.read_file, "" if self.host is None else str(self.host))
 
     def read_file(self, path: str, content: bytes) -> FileReading:
         """The real resolver; an upgraded one brings a new default into every workload."""
-        return upgraded(RESOLVER.read_file(path, content), self.upgrade)
+        return upgraded(replace(RESOLVER, host=self.host).read_file(path, content), self.upgrade)
 
     def snapshot(self) -> Snapshot:
         """As the source would hand it in."""
@@ -76,7 +81,7 @@ class Folder:
 
     def restarted(self) -> "Folder":
         """The same folder, read by a new agent: nothing of earlier readings is remembered."""
-        return Folder(self.clock, dict(self.files), self.source, self.identity, self.upgrade)
+        return Folder(self.clock, dict(self.files), self.source, self.identity, self.upgrade, self.host)
 
 
 def upgraded(reading: FileReading, version: str) -> FileReading:

@@ -1,5 +1,6 @@
 """How the layers are merged, and whose each error is."""
 
+import platform
 from pathlib import Path
 
 import pytest
@@ -186,3 +187,20 @@ def test_an_empty_block_or_key_is_as_if_it_were_not_there(file):
 
 def test_a_missing_file_is_one_sentence(tmp_path):
     assert problems(tmp_path / "none.yaml") == [f"{tmp_path}/none.yaml: No such file or directory"]
+
+
+def test_a_host_is_called_as_its_machine_is_unless_it_is_said(file):
+    assert loaded().agent.host == platform.node()
+    assert loaded(environ={"XMOD_AGENT__HOST": "edge-01"}).agent.host == "edge-01"
+    file.write_text("agent: {host: edge-02.example.com, labels: {gpu: h100}}\n")
+    settings = loaded(file)
+    assert (settings.agent.host, settings.agent.labels) == ("edge-02.example.com", {"gpu": "h100"})
+    environ = {"XMOD_AGENT__LABELS": '{"gpu": "h200", "site": "berlin"}'}
+    assert loaded(file, environ).agent.labels == {"gpu": "h200", "site": "berlin"}
+    assert loaded(file, environ, **{"agent.labels": {"a": "b"}}).agent.labels == {"a": "b"}
+
+
+def test_a_label_is_a_text_and_a_host_has_a_name(file):
+    file.write_text("agent: {labels: {gpu: true}}\n")
+    assert problems(file) == [f"{file}:1:9: agent.labels.gpu: must be a valid string, got True"]
+    assert problems(environ={"XMOD_AGENT__HOST": "edge 01"})

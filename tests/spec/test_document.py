@@ -49,6 +49,10 @@ def test_every_field_has_a_description():
 
 def test_the_schema_knows_no_null_and_no_unknown_field():
     made = schema()
+    override = made["$defs"]["Override"]["properties"]["spec"]
+    assert '"null"' in json.dumps(override), "null takes a field away there, and nowhere else"
+    assert override["properties"].keys() == made["$defs"]["Spec"]["properties"].keys() - {"hosts", "overrides"}
+    override.clear()
     assert '"null"' not in json.dumps(made)
     for name, definition in made["$defs"].items():
         assert definition["additionalProperties"] is False, name

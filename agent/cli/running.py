@@ -33,6 +33,7 @@ SourceMode = Annotated[str | None, of_setting("--source", "auto|git|folder")]
 Repo = Annotated[str | None, of_setting("--repo", "URL")]
 Ref = Annotated[str | None, of_setting("--ref", "REF")]
 BelowPath = Annotated[str | None, of_setting("--path", "PATH")]
+Verify = Annotated[str | None, of_setting("--verify", "none|commit|tag")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -49,6 +50,7 @@ def run(
     ref: Ref = None,
     path: BelowPath = None,
     interval: Annotated[str | None, of_setting("--interval", "30s")] = None,
+    verify: Verify = None,
     shimlet: Shimlet = None,
     goalset: Goalset = None,
     config: Config = None,
@@ -77,6 +79,7 @@ def run(
             "source.repo": repo,
             "source.ref": ref,
             "source.path": path,
+            "source.verify": verify,
             "source.interval": interval,
             "plugins.defaultShimlet": shimlet,
             "plugins.defaultPipeline": goalset,
@@ -102,6 +105,7 @@ def plan(
     repo: Repo = None,
     ref: Ref = None,
     path: BelowPath = None,
+    verify: Verify = None,
     shimlet: Shimlet = None,
     goalset: Goalset = None,
     config: Config = None,
@@ -122,6 +126,7 @@ def plan(
             "source.repo": repo,
             "source.ref": ref,
             "source.path": path,
+            "source.verify": verify,
             "plugins.defaultShimlet": shimlet,
             "plugins.defaultPipeline": goalset,
             "agent.stateDir": state_dir,

@@ -69,7 +69,10 @@ class Answers:
 
     def _source_view(self, desired: DesiredState | None) -> SourceView:
         if desired is None:
-            return SourceView(self.source.id, self.source.location, "", None, 0, (), self.scanner.error)
+            source = self.source
+            return SourceView(
+                source.id, source.location, "", None, 0, (), self.scanner.error, unverified=source.unverified
+            )
         invalid = tuple(InvalidFile(bad.path, bad.errors) for bad in desired.invalid)
         return SourceView(
             desired.source,
@@ -80,6 +83,7 @@ class Answers:
             invalid,
             self.scanner.error,
             len(desired.elsewhere),
+            unverified=self.source.unverified,
         )
 
     def alive(self) -> str:

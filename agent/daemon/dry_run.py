@@ -32,7 +32,7 @@ def plan(settings: Settings) -> PlanView:
     try:
         registry = parts.registry_of(settings)
         reader = DesiredReader(parts.resolver_of(settings, registry).read_file, str(parts.host_of(settings)))
-        source = parts.source_of(settings, clock)
+        source = parts.source_of(settings, clock, dry=True)
         try:
             desired = reader.read(source.look())
         finally:

@@ -16,8 +16,11 @@ from agent.registry import PluginError, Registry
 from agent.settings import Settings
 from agent.source.choice import ChosenSource
 from agent.source.directory import DirectorySource
+from agent.source.git_place import work_tree
 from agent.source.git_remote import Access, BadRemote, remote
 from agent.source.git_repository import RepositorySource
+from agent.source.git_signature import Keys
+from agent.source.git_trust import Trust
 from agent.source.git_worktree import WorkTreeSource
 from agent.source.snapshot import Source
 from agent.spec.engine import Engines
@@ -85,13 +88,15 @@ def bin_dir(settings: Settings) -> Path:
     return Path(os.path.abspath(settings.directory)).parent / "bin"  # noqa: PTH100 - links are the source's business
 
 
-def source_of(settings: Settings, clock: Clock) -> Source:
-    """Where the specs come from: a repository, or DIR in the mode that was set."""
+def source_of(settings: Settings, clock: Clock, *, dry: bool = False) -> Source:
+    """Where the specs come from: a repository, or DIR in the mode that was set. `dry`: nothing is noted of it."""
+    trust = _trust(settings)
     if settings.source.repo:
-        return _repository(settings, clock)
+        return _repository(settings, clock, trust)
 
     def git() -> Source:
-        return WorkTreeSource(settings.directory, clock=clock)
+        notes = None if dry else settings.agent.state_dir / "git"
+        return WorkTreeSource(settings.directory, clock=clock, trust=trust, notes=notes)
 
     def folder() -> Source:
         return DirectorySource(settings.directory, clock=clock)
@@ -101,18 +106,36 @@ def source_of(settings: Settings, clock: Clock) -> Source:
             return git()
         case "folder":
             return folder()
+        case "auto" if trust is not None:
+            return git()  # a folder has no commits: a demand for signatures is never dropped
         case "auto":
             return ChosenSource(settings.directory, git=git, folder=folder)
 
 
-def _repository(settings: Settings, clock: Clock) -> RepositorySource:
+def _trust(settings: Settings) -> Trust | None:
+    """Whose signatures the commits need, None if none."""
+    given = settings.source
+    if given.verify == "none":
+        return None
+    keys = Keys(given.allowed_signers, given.keyring)
+    for file in (keys.signers, keys.keyring):
+        tree = work_tree(os.path.realpath(settings.directory)) if file is not None and not given.repo else None
+        if tree is not None and file is not None and file.resolve().is_relative_to(tree.top):
+            raise StartError(
+                f"{file}: lies in the work tree that it is to vouch for; keep it where no commit can change it"
+            )
+    return Trust(given.verify, keys)
+
+
+def _repository(settings: Settings, clock: Clock, trust: Trust | None) -> RepositorySource:
     given = settings.source
     access = Access(given.token_file, given.ssh_key, given.known_hosts)
     try:
         wanted = remote(given.repo, ref=given.ref, path=given.path, access=access)
     except BadRemote as error:
         raise StartError(str(error)) from error
-    return RepositorySource(wanted, state=settings.agent.state_dir / "git", clock=clock, interval=given.interval)
+    state = settings.agent.state_dir / "git"
+    return RepositorySource(wanted, state=state, clock=clock, interval=given.interval, trust=trust)
 
 
 def shimlet_of(settings: Settings, registry: Registry, name: str) -> Shimlet:

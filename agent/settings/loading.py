@@ -202,7 +202,7 @@ def _placed(settings: Settings, given: Mapping[str, _Given], environ: Mapping[st
     plugins = settings.plugins
     if plugins.plugin_dir is not None:
         plugins = plugins.model_copy(update={"plugin_dir": plugins.plugin_dir.expanduser().absolute()})
-    source = _files(settings.source, "token_file", "ssh_key", "known_hosts")
+    source = _files(settings.source, "token_file", "ssh_key", "known_hosts", "allowed_signers", "keyring")
     webhook = _files(settings.webhook, "secret_file")
     update: dict[str, Any] = {"agent": placed, "plugins": plugins, "source": source, "webhook": webhook}
     if settings.source.repo:

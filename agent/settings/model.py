@@ -106,6 +106,16 @@ class SourceBlock(Block):
     token_file: Path | None = Field(default=None, description="file with a token or password for https")
     ssh_key: Path | None = Field(default=None, description="private key for ssh; empty: as ssh is set up")
     known_hosts: Path | None = Field(default=None, description="host keys to trust for ssh; empty: as ssh is set up")
+    verify: Literal["none", "commit", "tag"] = Field(
+        default="none",
+        description="what must bear a good signature to come into force: nothing, commits, or tags at them",
+    )
+    allowed_signers: Path | None = Field(
+        default=None, description="whose ssh signatures count: ssh's allowed signers file"
+    )
+    keyring: Path | None = Field(
+        default=None, description="whose gpg signatures count: keys as gpg --export writes them"
+    )
 
     @model_validator(mode="after")
     def _all_of_one_repository(self) -> Self:
@@ -116,6 +126,20 @@ class SourceBlock(Block):
                 raise ValueError(f"{', '.join(names)}: only of use with source.repo (--repo)")
         elif self.mode == "folder":
             raise ValueError("source.mode folder (--source folder) is for DIR, not for source.repo (--repo)")
+        return self
+
+    @model_validator(mode="after")
+    def _all_that_verifying_needs(self) -> Self:
+        keys = {"source.allowedSigners": self.allowed_signers, "source.keyring": self.keyring}
+        if self.verify == "none":
+            if names := [name for name, file in keys.items() if file]:
+                raise ValueError(f"{', '.join(names)}: only of use with source.verify (--verify commit or tag)")
+        elif not any(keys.values()):
+            raise ValueError(f"source.verify {self.verify}: needs {' or '.join(keys)}: whose signatures count?")
+        elif self.mode == "folder":
+            raise ValueError(
+                f"source.verify {self.verify}: a folder has no commits; drop source.mode folder (--source)"
+            )
         return self
 
 
@@ -275,6 +299,7 @@ FLAGS: Mapping[str, str] = {
     "source.ref": "--ref",
     "source.path": "--path",
     "source.interval": "--interval",
+    "source.verify": "--verify",
     "plugins.defaultShimlet": "--shimlet",
     "plugins.defaultPipeline": "--goalset",
     "agent.stateDir": "--state-dir",

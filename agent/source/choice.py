@@ -51,6 +51,11 @@ class ChosenSource:
         """See Source."""
         return self._source.head if self._source is not None else ""
 
+    @property
+    def unverified(self) -> str:
+        """See Source."""
+        return self._source.unverified if self._source is not None else ""
+
     def look(self) -> Snapshot:
         """Everything, as of now. Raises Transient, also while there is no folder to choose by."""
         if self._source is None:

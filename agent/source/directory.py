@@ -35,6 +35,7 @@ class DirectorySource:
 
     notice = ""
     head = ""
+    unverified = ""
 
     def __init__(
         self,

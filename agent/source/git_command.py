@@ -53,12 +53,13 @@ class Repository:
 
 
 class GitFailed(Exception):
-    """A command did not end well; `said`: what git wrote to stderr, `code`: its exit code, None if it was killed."""
+    """A command did not end well; `said`: git's own sentence, `code`: its exit code, None if it was killed, `stderr`: all."""
 
-    def __init__(self, said: str, code: int | None = None) -> None:
+    def __init__(self, said: str, code: int | None = None, stderr: str = "") -> None:
         super().__init__(said)
         self.said = said
         self.code = code
+        self.stderr = stderr
 
 
 def spawn(words: Sequence[str], *, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
@@ -101,7 +102,8 @@ def run(
     finally:
         kill(process)
     if process.returncode != 0:
-        raise GitFailed(sentence(said) or f"git {_verb(words)} ended with {process.returncode}", process.returncode)
+        why = sentence(said) or f"git {_verb(words)} ended with {process.returncode}"
+        raise GitFailed(why, process.returncode, said.decode("utf-8", "replace"))
     return printed
 
 

@@ -1,8 +1,9 @@
 """A bare mirror of a remote: the whole history, and of the files those that were needed.
 
-What is in force is a ref of our own, `refs/xmod/current`, moved only when all of its commit is here; so an error, a deleted
-branch or a killed fetch leaves it as it was. Nothing is repaired in place: where the mirror is not sound, another is
-cloned beside it and the link `current` swapped. One process at a time works on it, by a lock that dies with it.
+What is in force is a ref of our own, `refs/xmod/current`, moved only when all of its commit is here and, where signatures
+are asked for, trusted; so an error, a deleted branch or a killed fetch leaves it as it was. Nothing is repaired in place:
+where the mirror is not sound, another is cloned beside it and the link `current` swapped. One process at a time works on
+it, by a lock that dies with it.
 """
 
 import fcntl
@@ -19,10 +20,12 @@ from pathlib import Path
 from agent.contracts import Transient
 from agent.source.git_command import GitFailed, Repository, ask, run
 from agent.source.git_remote import Remote, is_commit
+from agent.source.git_trust import Trust, Unverified
 
 _log = logging.getLogger("xmod.source")
 
 IN_FORCE = "refs/xmod/current"
+_TIP = "refs/xmod/tip"  # where the ref led after the last fetch that was whole
 _HEAD = "refs/xmod/head"  # the remote's HEAD as fetched
 _ASK = 30.0  # seconds for what is small
 _FETCH = 120.0
@@ -36,13 +39,16 @@ class NotSynced(Exception):
 
 
 class Mirror:
-    """The mirror of one remote below `root`; another ref or path has its own, as a `plan` may ask for it meanwhile.
+    """The mirror of one remote below `root`; another ref, path or trust has its own, as a `plan` may ask for it meanwhile.
 
+    `trust`: what may be in force; None: whatever is fetched. `tip`: the newest commit that was fetched, "" if not known.
     `stop` cuts every command short.
     """
 
-    def __init__(self, root: Path, remote: Remote, *, stop: threading.Event) -> None:
-        key = "\0".join((remote.url, remote.ref, remote.path))
+    def __init__(self, root: Path, remote: Remote, *, stop: threading.Event, trust: Trust | None = None) -> None:
+        key = "\0".join((remote.url, remote.ref, remote.path, *(trust.terms if trust is not None else ())))
+        self.tip = ""
+        self._trust = trust
         self._folder = root / hashlib.sha256(key.encode()).hexdigest()[:16]
         self._link = self._folder / "current"
         self._remote = remote
@@ -79,7 +85,7 @@ class Mirror:
         return self._link.exists()
 
     def sync(self, *, anew: bool = False) -> str:
-        """Make it what the remote is; the commit that the ref leads to. Raises NotSynced, Transient.
+        """Make it what the remote is; the commit that is in force then. Raises NotSynced, Transient; Unverified if none is.
 
         `anew`: it is known to be broken.
         """
@@ -88,14 +94,21 @@ class Mirror:
             raise NotSynced(trouble)
         try:
             with self._alone():
-                oid = self._cloned() if anew or not self._sound() else self._fetched_or_cloned()
-                self._failures = 0
-                (self._folder / "synced").touch()
+                try:
+                    oid = self._cloned() if anew or not self._sound() else self._fetched_or_cloned()
+                except Unverified:
+                    self._synced()
+                    raise
+                self._synced()
                 return oid
         except OSError as error:
             raise NotSynced(f"{error.filename or self._folder}: {error.strerror}") from error
         except GitFailed as error:
             raise NotSynced(f"{self._remote.url}: {error}") from error
+
+    def _synced(self) -> None:
+        self._failures = 0
+        (self._folder / "synced").touch()
 
     def _fetched_or_cloned(self) -> str:
         try:
@@ -118,7 +131,7 @@ class Mirror:
 
     def _whole(self) -> bool:
         """Whether every commit and folder of what is in force is here; slow, for when something failed."""
-        words = ["rev-list", "--objects", "--missing=allow-promisor", "--quiet", IN_FORCE]
+        words = ["rev-list", "--objects", "--missing=allow-promisor", "--quiet", self._known() or IN_FORCE]
         try:
             ask(self.repository, words, seconds=_LOCAL, stop=self._stop)
         except GitFailed:
@@ -128,29 +141,57 @@ class Mirror:
     # by fetching
 
     def _sound(self) -> bool:
-        """It is a repository with something in force, and no git that was killed left a lock in it."""
+        """It is a repository with something to be in force, and no git that was killed left a lock in it."""
         if not self.there or any(self._locks()):
             return False
-        try:
-            ask(self.repository, ["rev-parse", "--verify", "-q", f"{IN_FORCE}^{{tree}}"], seconds=_LOCAL)
-        except GitFailed:
-            return False
-        return True
+        return bool(_leads(self._link, f"{self._known() or IN_FORCE}^{{tree}}"))
+
+    def _known(self) -> str:
+        """The commit that is in force, or else the one that waits for a signature; "" if none."""
+        return _leads(self._link, IN_FORCE) or _leads(self._link, _TIP)
 
     def _locks(self) -> Iterator[Path]:
         yield from self._link.resolve().glob("*.lock")
         yield from (self._link / "refs").resolve().rglob("*.lock")
 
     def _fetched(self) -> str:
-        here = ask(self.repository, ["rev-parse", f"{IN_FORCE}^{{commit}}"], seconds=_LOCAL).strip()
-        if self._remote.pinned and here == self._remote.ref:
-            return here
-        if self._remote.asked_cheaply and self._asked() == here and self._complete(here):
-            return here
-        self._fetch(self._link, seconds=_FETCH)
-        oid = self._resolved(self._link)
-        self._fill(self._link, oid)
-        ask(self.repository, ["update-ref", IN_FORCE, oid], seconds=_LOCAL)
+        tip = _leads(self._link, _TIP)
+        try:
+            if tip and self._current(tip):
+                return self._taken(self._link, tip)
+            self._fetch(self._link, seconds=_FETCH)
+        except GitFailed:
+            with suppress(Unverified, NotSynced):
+                if tip and self._trust is not None:  # keys may have changed, though nothing is heard of the remote
+                    self._taken(self._link, tip, self._resolved(self._link)[1])
+            raise
+        return self._taken(self._link, *self._resolved(self._link))
+
+    def _current(self, tip: str) -> bool:
+        """Whether there is nothing to fetch, as far as that is known cheaply. A tag may come later than what it vouches for."""
+        if self._trust is not None and self._trust.mode == "tag":
+            return False
+        if self._remote.pinned:
+            return tip == self._remote.ref
+        return self._remote.asked_cheaply and self._asked() == tip
+
+    def _taken(self, place: Path, tip: str, tag: str = "", *, before: str | None = None) -> str:
+        """Put in force what may be; its id. Raises Unverified, GitFailed, Transient."""
+        self.tip = tip
+        if tip != _leads(place, _TIP):
+            ask(_bare(place), ["update-ref", _TIP, tip], seconds=_LOCAL)
+        here = _leads(place, IN_FORCE)
+        oid = tip
+        if self._trust is not None:
+            try:
+                oid = self._trust.settle(_bare(place), tip, in_force=here if before is None else before, tag=tag)
+            except Transient as error:
+                if error.reason == "SourceBroken":
+                    raise GitFailed(str(error)) from error
+                raise
+        self._fill(place, oid)
+        if oid != here:
+            ask(_bare(place), ["update-ref", IN_FORCE, oid], seconds=_LOCAL)
         return oid
 
     def _asked(self) -> str:
@@ -183,13 +224,13 @@ class Mirror:
             stdin=wanted,
         )
 
-    def _resolved(self, place: Path) -> str:
-        """The commit that the ref leads to. Raises NotSynced."""
+    def _resolved(self, place: Path) -> tuple[str, str]:
+        """The commit that the ref leads to, and the tag's name if it is a tag. Raises NotSynced."""
         names = (_HEAD,) if not self._remote.ref else _names(self._remote.ref)
         for name in names:
-            with suppress(GitFailed):
-                words = ["rev-parse", "--verify", "-q", f"{name}^{{commit}}"]
-                return ask(_bare(place), words, seconds=_LOCAL).strip()
+            oid = _leads(place, f"{name}^{{commit}}")
+            if oid:
+                return oid, name.removeprefix("refs/tags/") if name.startswith("refs/tags/") else ""
         raise NotSynced(
             f"{self._remote.url} has no branch, tag or commit {self._remote.ref!r}; it was deleted or never existed, "
             "see source.ref (--ref)"
@@ -209,9 +250,6 @@ class Mirror:
             raise NotSynced(trouble)
         wanted = "".join(f"{name}\n" for name in objects).encode()
         self._talk(self._link.resolve(), ["--filter=blob:none", "--no-auto-gc"], seconds=_ASK, wanted=wanted)
-
-    def _complete(self, oid: str) -> bool:
-        return not self._lacking(self._link, oid)
 
     def _lacking(self, place: Path, oid: str) -> list[str]:
         words = [
@@ -237,6 +275,7 @@ class Mirror:
             if left != self._link.resolve():
                 shutil.rmtree(left, ignore_errors=True)
         old = self._link.resolve() if self._link.is_symlink() else None
+        before = _leads(self._link, IN_FORCE)
         fresh = self._folder / f"clone-{time.time_ns():x}"
         try:
             run(["init", "--quiet", "--bare", "--template=", str(fresh)], seconds=_LOCAL)
@@ -249,12 +288,17 @@ class Mirror:
             ):
                 ask(_bare(fresh), ["config", key, value], seconds=_LOCAL)
             self._fetch(fresh, seconds=_CLONE)
-            oid = self._resolved(fresh)
-            self._fill(fresh, oid)
-            ask(_bare(fresh), ["update-ref", IN_FORCE, oid], seconds=_LOCAL)
+            try:
+                oid = self._taken(fresh, *self._resolved(fresh), before=before)
+            except Unverified as error:
+                if before:
+                    raise NotSynced(str(error)) from error
+                self._swap(fresh)  # it is whole, and need not be cloned again until there is a signature
+                raise
             self._swap(fresh)
         except (GitFailed, NotSynced, OSError, Transient):
-            shutil.rmtree(fresh, ignore_errors=True)
+            if self._link.resolve() != fresh.resolve():
+                shutil.rmtree(fresh, ignore_errors=True)
             raise
         if old is not None and old != fresh:
             shutil.rmtree(old, ignore_errors=True)
@@ -284,6 +328,13 @@ class Mirror:
 
 def _bare(place: Path) -> Repository:
     return Repository(("--git-dir", os.fspath(place)))
+
+
+def _leads(place: Path, name: str) -> str:
+    """The id that a name leads to, "" if to none."""
+    with suppress(GitFailed):
+        return ask(_bare(place), ["rev-parse", "--verify", "-q", name], seconds=_LOCAL).strip()
+    return ""
 
 
 def _names(ref: str) -> tuple[str, ...]:

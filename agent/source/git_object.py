@@ -93,6 +93,10 @@ class Objects:
             line_of(message.strip().partition("\n\n")[0]),
         )
 
+    def content(self, oid: str, kind: str) -> bytes:
+        """A commit or tag as it is. Raises Missing, Transient."""
+        return self._checked(oid, kind, limit=None)[1]
+
     def tree(self, oid: str) -> list[Node]:
         """The entries of a tree. Raises Missing, Transient."""
         _, content = self._checked(oid, "tree", limit=None)

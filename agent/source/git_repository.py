@@ -22,6 +22,7 @@ from agent.source.git_object import Commit, Missing, Objects
 from agent.source.git_past import GitPast
 from agent.source.git_remote import Remote
 from agent.source.git_tree import NoSuchPath, TreeReader
+from agent.source.git_trust import Trust, Unverified
 from agent.source.scan import Limits
 from agent.source.snapshot import Snapshot, SourceFile
 
@@ -35,7 +36,10 @@ _STEP = 0.2  # seconds between looks at the stop while waiting
 
 
 class RepositorySource:
-    """Reads `remote` through a mirror below `state`; `interval`: seconds between two questions, give or take a tenth."""
+    """Reads `remote` through a mirror below `state`; `interval`: seconds between two questions, give or take a tenth.
+
+    `trust`: what may be in force; None: whatever the ref leads to.
+    """
 
     def __init__(
         self,
@@ -44,18 +48,20 @@ class RepositorySource:
         state: Path,
         clock: Clock,
         interval: float,
+        trust: Trust | None = None,
         max_file_bytes: int = 1 << 20,
         max_total_bytes: int = 256 << 20,
     ) -> None:
         self.id = remote.id
         self.location = remote.location
-        self.notice = ""
         self.head = ""
+        self._notice = ""
         self._remote = remote
         self._clock = clock
         self._interval = interval
         self._closed = threading.Event()
-        self._mirror = Mirror(state, remote, stop=self._closed)
+        self._trust = trust
+        self._mirror = Mirror(state, remote, stop=self._closed, trust=trust)
         self._history = History()
         self._limits = Limits(max_file_bytes, max_total_bytes)
         self._tree = TreeReader(remote.path, self._limits)
@@ -66,6 +72,17 @@ class RepositorySource:
         self._broken = threading.Event()  # the mirror, by what a look found
         self._wanted = threading.Event()  # a sync, now
         self._news = threading.Event()
+
+    @property
+    def notice(self) -> str:
+        """See Source."""
+        said = (self._notice, self._trust.notice if self._trust is not None else "")
+        return "; ".join(part for part in said if part)
+
+    @property
+    def unverified(self) -> str:
+        """See Source."""
+        return self._trust.reason if self._trust is not None else ""
 
     def look(self) -> Snapshot:
         """The last commit that was fetched. Raises Transient."""
@@ -113,6 +130,8 @@ class RepositorySource:
             try:
                 commit = objects.commit(IN_FORCE)
             except Missing as error:
+                if self._trust is not None:
+                    raise Transient("no commit is in force", reason="SourceUnverified") from error
                 raise Transient("the mirror has lost its commit", reason="SourceBroken") from error
             identity = self._history.identity(repository, commit, ground="")
             before = self._snapshot
@@ -166,32 +185,37 @@ class RepositorySource:
             self._broken.clear()
             try:
                 found = self._mirror.sync(anew=anew)
+            except Unverified as error:
+                failures = 0
+                self._failed(error, again=False)
+                pause = self._interval * random.uniform(0.9, 1.1)  # noqa: S311 jitter, no secret
             except (NotSynced, Transient) as error:
                 failures += 1
-                self._failed(str(error), again=anew)
+                self._failed(error, again=anew)
                 pause = min(_LONGEST, 2.0**failures) * random.uniform(0.5, 1.0)  # noqa: S311 jitter, no secret
             else:
-                asked = asked or found != revision or bool(self._error)
-                self.head = found
+                asked = asked or found != revision or self._mirror.tip != self.head or bool(self._error)
                 self._well(found)
                 revision, failures = found, 0
                 pause = self._interval * random.uniform(0.9, 1.1)  # noqa: S311 the same
+            self.head = self._mirror.tip or self.head
             self._tried.set()
             if asked:
                 self._news.set()
             self._wanted.wait(pause)
 
-    def _failed(self, error: str, *, again: bool) -> None:
+    def _failed(self, error: NotSynced | Transient, *, again: bool) -> None:
         if self._closed.is_set():
             return
-        if error != self._error:
-            _log.warning("cannot sync the repository", extra={"reason": "NotSynced", "error": error})
-        self._error = error
-        self.notice = f"{error} (not in sync; what was fetched last stays in force)"
+        said, reason = str(error), "Unverified" if isinstance(error, Unverified) else "NotSynced"
+        if said != self._error:
+            _log.warning("cannot sync the repository", extra={"reason": reason, "error": said})
+        self._error = said
+        self._notice = said if reason == "Unverified" else f"{said} (not in sync; what was fetched last stays in force)"
         if again:
             self._broken.set()
 
     def _well(self, revision: str) -> None:
         if self._error:
             _log.info("the repository is in sync again", extra={"revision": revision})
-        self._error = self.notice = ""
+        self._error = self._notice = ""

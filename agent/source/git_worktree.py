@@ -3,11 +3,15 @@
 So a checkout, reset or pull under way is never seen half done. What is edited and not committed is counted, and has no
 effect. While a rebase, `git am` or bisection moves HEAD over commits that nobody means, the last word stays. Behind a
 link (git-sync) the work tree is found anew at each look. No trouble with a repository is an empty snapshot: it is
-Transient. An empty one needs a commit without our folder whose history knows it.
+Transient. An empty one needs a commit without our folder whose history knows it. Where signatures are asked for, the
+commit that was trusted last is noted in the state folder, for HEAD may be at another.
 """
 
+import contextlib
+import hashlib
 import logging
 import os
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +26,7 @@ from agent.source.git_past import GitPast
 from agent.source.git_place import Sight, WorkTree, locate, require, sight
 from agent.source.git_refs import AnyOf, RefWatch
 from agent.source.git_tree import NoSuchPath, TreeReader, root_of
+from agent.source.git_trust import Trust
 from agent.source.place import absolute, inode_of
 from agent.source.scan import SUFFIXES, Limits
 from agent.source.snapshot import Snapshot, SourceFile
@@ -36,13 +41,18 @@ _NAMED = 3  # edited files that a notice names
 
 
 class WorkTreeSource:
-    """Reads HEAD's tree at the folder `path`. One thread looks and waits."""
+    """Reads HEAD's tree at the folder `path`. One thread looks and waits.
+
+    `trust`: which commits may be in force, None: any; `notes`: the folder where the last one is noted, None: nowhere.
+    """
 
     def __init__(
         self,
         path: Path,
         *,
         clock: Clock,
+        trust: Trust | None = None,
+        notes: Path | None = None,
         max_file_bytes: int = 1 << 20,
         max_total_bytes: int = 256 << 20,
         notify: Notify = rust_notify,
@@ -50,9 +60,12 @@ class WorkTreeSource:
         self._path = absolute(path)
         self.id = f"git:{self._path}"
         self.location = f"git work tree {self._path}"
-        self.notice = ""
         self.head = ""
+        self._edits = ""
         self._clock = clock
+        self._trust = trust
+        self._notes = notes
+        self._trusted = ""
         self._limits = Limits(max_file_bytes, max_total_bytes)
         self._history = History()
         self._below: str | None = None  # our path in the repository; once it was read, it does not change
@@ -64,6 +77,17 @@ class WorkTreeSource:
         self._kicked = threading.Event()
         self._closed = threading.Event()
         self._waiting = threading.Lock()
+
+    @property
+    def notice(self) -> str:
+        """See Source."""
+        said = (self._trust.notice if self._trust is not None else "", self._edits)
+        return "; ".join(part for part in said if part)
+
+    @property
+    def unverified(self) -> str:
+        """See Source."""
+        return self._trust.reason if self._trust is not None else ""
 
     def look(self) -> Snapshot:
         """HEAD's commit, as of now. Raises Transient."""
@@ -117,6 +141,8 @@ class WorkTreeSource:
             self.head = commit.oid
             if tree.busy:  # it began while we looked
                 raise Transient(f"{tree.top}: {tree.busy}; finish or abort it", reason="SourceChanging")
+            if self._trust is not None:
+                commit = objects.commit(self._settled(self._trust, tree, commit.oid))
             before = self._snapshot
             ground = str(inode_of(tree.common_dir)) if tree.shallow else ""
             identity = self._history.identity(tree.repository, commit, ground=ground)
@@ -126,6 +152,19 @@ class WorkTreeSource:
         past = GitPast(tree.repository, tree.path, limits=self._limits, git_dir=tree.common_dir)
         location, now = self._located(tree), self._clock.now()
         return Snapshot(self.id, location, commit.oid, identity, files, now, commit.entry, past)
+
+    def _settled(self, trust: Trust, tree: WorkTree, head: str) -> str:
+        """The commit that may be in force; noted, so that it is after a restart."""
+        key = hashlib.sha256("\0".join((str(self._path), *trust.terms)).encode()).hexdigest()[:16]
+        note = self._notes / f"trusted-{key}" if self._notes is not None else None
+        if not self._trusted and note is not None:
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                self._trusted = "".join(re.findall(r"\A[0-9a-f]{40,64}\Z", note.read_text().strip()))
+        chosen = trust.settle(tree.repository, head, in_force=self._trusted)
+        if chosen != self._trusted and note is not None:
+            _note(note, chosen)
+        self._trusted = chosen
+        return chosen
 
     def _files(self, objects: Objects, tree: WorkTree, commit: Commit) -> tuple[SourceFile, ...]:
         if self._tree is None:
@@ -155,7 +194,18 @@ class WorkTreeSource:
         self._edits_at = now + max(_EDITS_EVERY, _EDITS_SHARE * took)
         named = ", ".join(edited[:_NAMED]) + (" …" if len(edited) > _NAMED else "")
         edits = "1 uncommitted edit" if len(edited) == 1 else f"{len(edited)} uncommitted edits"
-        self.notice = f"{edits} not in effect until committed: {named}" if edited else ""
+        self._edits = f"{edits} not in effect until committed: {named}" if edited else ""
+
+
+def _note(file: Path, oid: str) -> None:
+    """Write it down; without a note the commit is looked for again after a restart."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        beside = file.with_suffix(".new")
+        beside.write_text(f"{oid}\n")
+        beside.replace(file)
+    except OSError as error:
+        _log.warning("cannot note which commit is trusted", extra={"file": str(file), "error": str(error)})
 
 
 def _edited(tree: WorkTree) -> list[str]:

@@ -14,6 +14,10 @@ from datetime import datetime
 from threading import Event
 from typing import NamedTuple, Protocol
 
+UNVERIFIED = ("unsigned", "unknown", "expired", "revoked", "bad", "error")
+"""Why a commit is held: nobody signed it; by a key that is not trusted, was not then, or is not any more; its signature
+does not fit it, or could not be checked."""
+
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
@@ -125,6 +129,11 @@ class Source(Protocol):
     @property
     def head(self) -> str:
         """The newest commit that is known, also while an older one is in force; "" for a source without commits."""
+        ...
+
+    @property
+    def unverified(self) -> str:
+        """Why the newest commit does not count, as one of UNVERIFIED; "" if it does, or if no signatures are asked for."""
         ...
 
     def look(self) -> Snapshot:

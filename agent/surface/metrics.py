@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from agent.clock import Clock
 from agent.control.board import Phase, Status
 from agent.control.workqueue import LaneView
+from agent.source.snapshot import UNVERIFIED
 from agent.surface.operations import AgentView
 
 RESULTS = ("achieved", "pending", "transient", "failed", "permanent", "error", "kept")
@@ -56,6 +57,9 @@ _ROWS = (
     MetricRow("xmod_source_revision_info", "state", ("revision",), "The revision last read; always 1"),
     MetricRow(
         "xmod_source_last_success_timestamp_seconds", "state", (), "When the source was last read whole; 0: never yet"
+    ),
+    MetricRow(
+        "xmod_source_unverified", "state", ("reason",), "1 while the newest commit is held because of its signature"
     ),
     MetricRow("xmod_build_info", "state", ("version",), "Always 1"),
     MetricRow("xmod_last_full_scan_timestamp_seconds", "gauge", (), "Heartbeat: the end of the last full scan"),
@@ -241,6 +245,8 @@ class _State(Collector):
         yield _told("xmod_source_revision_info", [((revision,), 1.0)] if revision else [])
         read_at = view.source.read_at
         yield _told("xmod_source_last_success_timestamp_seconds", [((), read_at.timestamp() if read_at else 0.0)])
+        held = view.source.unverified
+        yield _told("xmod_source_unverified", (((reason,), float(reason == held)) for reason in UNVERIFIED))
         yield _told("xmod_build_info", [((view.version,), 1.0)])
         lanes = tuple(self._lanes())
         yield _told("workqueue_depth", (((lane.lane,), float(lane.depth)) for lane in lanes))

@@ -43,6 +43,7 @@ class SourceView:
     """The source as last read. `revision`: "" until it was read once; `error`: why it cannot be read now, "" if it can.
 
     `elsewhere`: how many services it wants on other hosts.
+    `unverified`: why the newest commit does not count (snapshot.UNVERIFIED), "" if it does.
     """
 
     id: str
@@ -53,6 +54,7 @@ class SourceView:
     invalid: tuple[InvalidFile, ...]
     error: str = ""
     elsewhere: int = 0
+    unverified: str = ""
 
 
 @dataclass(frozen=True, slots=True)

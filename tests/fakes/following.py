@@ -109,8 +109,8 @@ def as_nobody() -> Iterator[None]:
         os.seteuid(0)
 
 
-def git(where: Path, *words: str) -> str:
-    """Run git, without this machine's settings."""
+def git(where: Path, *words: str, at: str = "") -> str:
+    """Run git, without this machine's settings. `at`: the committer's time, unless it is now."""
     env = {
         "PATH": os.environ["PATH"],
         "HOME": str(where),
@@ -120,5 +120,6 @@ def git(where: Path, *words: str) -> str:
         "GIT_AUTHOR_EMAIL": "t@example.com",
         "GIT_COMMITTER_NAME": "t",
         "GIT_COMMITTER_EMAIL": "t@example.com",
+        **({"GIT_COMMITTER_DATE": at} if at else {}),
     }
     return subprocess.run(["git", *words], cwd=where, env=env, check=True, capture_output=True, text=True).stdout

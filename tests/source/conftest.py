@@ -11,6 +11,7 @@ import pytest
 from agent.clock import SystemClock
 from agent.source.directory import DirectorySource
 from tests.fakes.following import Follower, git
+from tests.fakes.signing import GpgHome, SshKey, gpg_home, ssh_key
 
 
 @pytest.fixture
@@ -102,3 +103,29 @@ def repo(tmp_path: Path) -> Repo:
     made = Repo(tmp_path / "repo")
     made.commit(a="a: 1\n", b__c="c: 1\n")
     return made
+
+
+@pytest.fixture(scope="session")
+def jane(tmp_path_factory: pytest.TempPathFactory) -> SshKey:
+    """Somebody who signs."""
+    return ssh_key(tmp_path_factory.mktemp("jane") / "key")
+
+
+@pytest.fixture(scope="session")
+def mallory(tmp_path_factory: pytest.TempPathFactory) -> SshKey:
+    """Somebody who signs too, and whom nobody named."""
+    return ssh_key(tmp_path_factory.mktemp("mallory") / "key")
+
+
+@pytest.fixture
+def signers(tmp_path: Path, jane: SshKey) -> Path:
+    """A file of allowed signers: Jane."""
+    file = tmp_path / "signers"
+    file.write_text(jane.allowed())
+    return file
+
+
+@pytest.fixture(scope="session")
+def gpg() -> Iterator[GpgHome]:
+    with gpg_home() as home:
+        yield home

@@ -15,8 +15,11 @@ from agent.contracts import Transient
 from agent.source.git_mirror import Mirror
 from agent.source.git_remote import Access, remote
 from agent.source.git_repository import RepositorySource
+from agent.source.git_signature import Keys
+from agent.source.git_trust import Trust
 from tests.fakes.following import contents, git
 from tests.fakes.git_server import GitServer, git_server
+from tests.fakes.signing import signed_commit
 
 NEVER = threading.Event()
 Open = Callable[..., RepositorySource]
@@ -26,9 +29,17 @@ Open = Callable[..., RepositorySource]
 def open_repository(repo, tmp_path) -> Iterator[Open]:
     with contextlib.ExitStack() as stack:
 
-        def start(url: str = "", *, interval: float = 60.0, path: str = "specs", **options) -> RepositorySource:
+        def start(
+            url: str = "",
+            *,
+            interval: float = 60.0,
+            path: str = "specs",
+            trust: Trust | None = None,
+            **options,
+        ) -> RepositorySource:
             wanted = remote(url or repo.root.as_uri(), path=path, **options)
-            source = RepositorySource(wanted, state=tmp_path / "state", clock=SystemClock(), interval=interval)
+            state, clock = tmp_path / "state", SystemClock()
+            source = RepositorySource(wanted, state=state, clock=clock, interval=interval, trust=trust)
             return stack.enter_context(contextlib.closing(source))
 
         yield start
@@ -389,6 +400,125 @@ def test_a_server_that_stalls_holds_up_neither_a_look_nor_the_end(repo, server, 
     assert time.monotonic() - began < 2
     assert source._thread is not None
     assert not source._thread.is_alive()
+
+
+# with signatures asked for
+
+
+@pytest.fixture
+def trusting(signers, open_repository) -> Open:
+    def start(url: str = "", *, mode: str = "commit", **options) -> RepositorySource:
+        return open_repository(url, trust=Trust(mode, Keys(signers)), **options)
+
+    return start
+
+
+def test_an_unsigned_head_is_held_and_the_last_good_commit_is_read_whole(repo, server, jane, trusting, tmp_path):
+    """Over http, where the files of the older commit are not here unless they are asked for."""
+    repo.commit(a="a: old\n", b__c="c: old\n")
+    good = signed_commit(repo.root, jane.settings)
+    repo.commit(a="a: evil\n", b__c=None)
+    repo.git("push", "-q", "served", "main")
+    source = trusting(f"{server.url}/served.git", interval=3600)
+    found = source.look()
+    assert found.revision == good
+    assert contents(found) == {"a.yaml": b"a: old\n", "b/c.yaml": b"c: old\n"}
+    assert source.unverified == "unsigned"
+    assert "is held" in source.notice
+    head = signed_commit(repo.root, jane.settings)
+    repo.git("push", "-q", "served", "main")
+    taken = synced(source)
+    assert (taken.revision, contents(taken)) == (head, {"a.yaml": b"a: evil\n"})
+    assert (source.unverified, source.notice) == ("", "")
+
+
+def test_what_is_in_force_survives_a_restart_a_lost_mirror_and_being_offline(repo, jane, trusting, tmp_path):
+    good = signed_commit(repo.root, jane.settings)
+    source = trusting()
+    assert source.look().revision == good
+    repo.commit(a=None)
+    assert synced(source).revision == good
+    source.close()
+    shutil.rmtree(tmp_path / "state")
+    source = trusting()
+    assert source.look().revision == good
+    source.close()
+    shutil.move(repo.root, f"{repo.root}-gone")
+    assert trusting().look().revision == good
+
+
+def test_a_mirror_that_broke_holds_what_was_in_force(repo, jane, mallory, trusting, signers, tmp_path):
+    good = signed_commit(repo.root, jane.settings)
+    source = trusting()
+    source.look()
+    repo.commit(a="a: 2\n")
+    assert synced(source).revision == good
+    signers.write_text(mallory.allowed())
+    (mirror_of(tmp_path) / "packed-refs.lock").touch()
+    assert synced(source).revision == good
+    assert not (mirror_of(tmp_path) / "packed-refs.lock").exists(), "cloned anew"
+    assert "unknown" not in source.notice
+    assert source.unverified == "unsigned"
+
+
+def test_without_a_signed_commit_nothing_is_said_to_be_wanted_and_nothing_cloned_again(repo, jane, trusting, tmp_path):
+    source = trusting(interval=3600)
+    with pytest.raises(Transient, match="no commit that verifies") as caught:
+        source.look()
+    assert caught.value.reason == "SourceUnverified"
+    assert source.unverified == "unsigned"
+    cloned = mirror_of(tmp_path)
+    source.kick()
+    source.wait(NEVER, 20)
+    with pytest.raises(Transient, match="no commit that verifies"):
+        source.look()
+    assert mirror_of(tmp_path) == cloned
+    head = signed_commit(repo.root, jane.settings)
+    assert synced(source).revision == head
+    assert source.notice == ""
+
+
+def test_what_came_into_force_unsigned_is_not_trusted_later(repo, jane, open_repository, trusting):
+    good = signed_commit(repo.root, jane.settings)
+    head = repo.commit(a="a: 2\n")
+    before = open_repository()
+    assert before.look().revision == head
+    before.close()
+    assert trusting().look().revision == good
+
+
+def test_a_key_that_is_named_lets_a_commit_in_also_while_offline(repo, jane, mallory, trusting, signers):
+    good = signed_commit(repo.root, jane.settings)
+    source = trusting()
+    source.look()
+    head = signed_commit(repo.root, mallory.settings)
+    assert synced(source).revision == good
+    shutil.move(repo.root, f"{repo.root}-gone")
+    signers.write_text(jane.allowed() + mallory.allowed())
+    assert synced(source).revision == head
+    assert "not in sync" in source.notice
+
+
+def test_a_tag_that_comes_after_its_commit_is_fetched(repo, jane, server, trusting):
+    git(repo.root, *jane.settings, "tag", "-s", "-m", "one", "v1")
+    repo.git("push", "-q", "served", "main", "v1")
+    source = trusting(f"{server.url}/served.git", mode="tag", interval=3600)
+    first = repo.head
+    assert source.look().revision == first
+    head = repo.commit(a="a: 2\n")
+    repo.git("push", "-q", "served", "main")
+    assert synced(source).revision == first
+    git(repo.root, *jane.settings, "tag", "-s", "-m", "two", "v2")
+    repo.git("push", "-q", "served", "v2")
+    assert synced(source).revision == head
+
+
+def test_a_tag_that_is_meant_must_be_signed_itself(repo, jane, trusting):
+    git(repo.root, *jane.settings, "tag", "-s", "-m", "one", "v1")
+    repo.git("tag", "-a", "-m", "two", "v2")
+    assert trusting(mode="tag", ref="v1").look().revision == repo.head
+    with pytest.raises(Transient, match="tag v2"):
+        trusting(mode="tag", ref="v2").look()
 
 
 # over ssh, whose far end is this machine

@@ -13,8 +13,11 @@ import pytest
 
 from agent.clock import SystemClock
 from agent.contracts import Transient
+from agent.source.git_signature import Keys
+from agent.source.git_trust import Trust
 from agent.source.git_worktree import WorkTreeSource, stands_on_specs
 from tests.fakes.following import Follower, contents, git
+from tests.fakes.signing import signed_commit
 
 NEVER = threading.Event()
 
@@ -438,3 +441,98 @@ def test_auto_means_git_only_where_head_holds_something(repo, tmp_path):
     assert not stands_on_specs(tmp_path)
     (repo.root / ".git" / "HEAD").write_text("")
     assert stands_on_specs(repo.root / "specs"), "its trouble must be seen"
+
+
+# with signatures asked for
+
+
+@pytest.fixture
+def trusting(repo, signers, open_tree, tmp_path) -> Callable[[], WorkTreeSource]:
+    """Opens the work tree as an agent that starts does."""
+    return lambda: open_tree(repo.root / "specs", trust=Trust("commit", Keys(signers)), notes=tmp_path / "state")
+
+
+def test_a_work_trees_unsigned_head_is_held_also_after_a_restart(repo, jane, trusting, tmp_path):
+    repo.git("reset", "-q", "--soft", "HEAD")
+    good = signed_commit(repo.root, jane.settings)
+    source = trusting()
+    assert source.look().revision == good
+    repo.commit(a=None)
+    held = source.look()
+    assert held.revision == good
+    assert set(contents(held)) == {"a.yaml", "b/c.yaml"}
+    assert (source.unverified, "is held" in source.notice) == ("unsigned", True)
+    source.close()
+    for lost in (False, True):
+        if lost:
+            shutil.rmtree(tmp_path / "state")
+        again = trusting()
+        assert again.look().revision == good
+        assert again.unverified == "unsigned"
+    head = signed_commit(repo.root, jane.settings)
+    taken = again.look()
+    assert (taken.revision, set(contents(taken))) == (head, {"b/c.yaml"})
+    assert (again.unverified, again.notice) == ("", "")
+
+
+def test_what_was_in_force_is_so_after_a_restart_though_its_key_is_gone(repo, jane, mallory, trusting, signers):
+    good = signed_commit(repo.root, jane.settings)
+    trusting().look()
+    signers.write_text(mallory.allowed())
+    again = trusting()
+    assert again.look().revision == good
+    assert "does not verify any more" in again.notice
+
+
+def test_a_work_tree_without_a_signed_commit_is_an_error(repo, trusting):
+    source = trusting()
+    with pytest.raises(Transient, match="no commit that verifies") as caught:
+        source.look()
+    assert caught.value.reason == "SourceUnverified"
+    assert source.unverified == "unsigned"
+
+
+def test_whoever_writes_a_work_trees_git_folder_has_no_say(repo, jane, mallory, trusting, signers, tmp_path):
+    good = signed_commit(repo.root, jane.settings)
+    source = trusting()
+    source.look()
+    repo.commit(a="a: evil\n")
+    forged = signed_commit(repo.root, mallory.settings)
+    others = tmp_path / "others"
+    others.write_text(mallory.allowed())
+    yes = tmp_path / "yes"
+    yes.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\necho 'Good \"git\" signature for t with ED25519 key SHA256:x'\n")
+    yes.chmod(0o755)
+    included = tmp_path / "included"
+    included.write_text(f"[gpg]\n\tprogram = {yes}\n[alias]\n\tverify-commit = !{yes}\n")
+    for key, value in (
+        ("gpg.program", yes),
+        ("gpg.ssh.program", yes),
+        ("gpg.x509.program", yes),
+        ("gpg.ssh.allowedSignersFile", others),
+        ("gpg.ssh.revocationFile", signers),
+        ("gpg.minTrustLevel", "never"),
+        ("include.path", included),
+        ("core.hooksPath", tmp_path),
+        ("core.fsmonitor", yes),
+    ):
+        repo.git("config", key, str(value))
+    assert source.look().revision == good
+    repo.git("replace", forged, good)
+    assert trusting().look().revision == good
+    (repo.root / ".git" / "info").mkdir(exist_ok=True)
+    (repo.root / ".git" / "info" / "grafts").write_text(f"{forged} {good}\n")
+    assert trusting().look().revision == good
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_object_under_anothers_name_is_not_believed(repo, jane, trusting):
+    good = signed_commit(repo.root, jane.settings)
+    trusting().look()
+    head = repo.commit(a="a: evil\n")
+    objects = repo.root / ".git" / "objects"
+    planted = objects / head[:2] / head[2:]
+    planted.chmod(0o644)
+    planted.write_bytes((objects / good[:2] / good[2:]).read_bytes())
+    with pytest.raises(Transient):
+        trusting().look()

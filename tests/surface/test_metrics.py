@@ -40,6 +40,7 @@ NAMES = {
     "xmod_service_suspended": ("gauge", "service"),
     "xmod_source_last_success_timestamp_seconds": ("gauge", ""),
     "xmod_source_revision_info": ("gauge", "revision"),
+    "xmod_source_unverified": ("gauge", "reason"),
     "xmod_spec_invalid": ("gauge", "file"),
     "xmod_webhook_requests_total": ("counter", "result"),
 }

@@ -26,6 +26,7 @@ stop:
 
 test: setup
 	@tools/docker-engine || echo "no Docker engine: the tests that need one will say so"
+	@tools/apt-install gnupg openssh-client
 	@$(BIN)/ruff format --check
 	@$(BIN)/ruff check
 	@$(BIN)/mypy

@@ -1,13 +1,18 @@
-"""Words, as an agent takes them over from the one before."""
+"""Words, as an agent takes them over from the one before; and sources that are not made as they were not meant."""
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from agent.clock import SystemClock
+from agent.contracts import Transient
 from agent.control.words import Words
-from agent.daemon.parts import words_of, words_read
+from agent.daemon.parts import StartError, source_of, words_of, words_read
 from agent.journal import Journal
+from agent.settings import Settings, load
+from tests.fakes.following import git
 
 KEPT = replace(Words(), adopted=frozenset({"folder:/old"}))
 CORRUPT = [
@@ -50,3 +55,30 @@ def test_reading_corrupt_words_leaves_them_where_they_are(tmp_path: Path, conten
     assert words is None
     assert wrong
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"words.json": content}
+
+
+# signatures
+
+
+def asking_for_signatures(directory: Path, signers: Path) -> Settings:
+    flags = {"source.verify": "commit", "source.allowedSigners": str(signers), "agent.stateDir": str(signers.parent)}
+    return load(directory=directory, environ={}, flags=flags)
+
+
+def test_keys_that_a_commit_could_change_are_refused(tmp_path: Path) -> None:
+    specs = tmp_path / "repo" / "specs"
+    specs.mkdir(parents=True)
+    git(tmp_path / "repo", "init", "-q")
+    (tmp_path / "link").symlink_to(tmp_path / "repo")
+    for signers in (tmp_path / "repo" / "signers", specs / "signers", tmp_path / "link" / "signers"):
+        with pytest.raises(StartError, match="lies in the work tree that it is to vouch for"):
+            source_of(asking_for_signatures(specs, signers), SystemClock())
+    source_of(asking_for_signatures(specs, tmp_path / "signers"), SystemClock()).close()
+
+
+def test_a_folder_is_not_read_where_signatures_are_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "specs").mkdir()
+    (tmp_path / "specs" / "a.yaml").write_text("a: 1\n")
+    source = source_of(asking_for_signatures(tmp_path / "specs", tmp_path / "signers"), SystemClock())
+    with contextlib.closing(source), pytest.raises(Transient, match="lies in no git work tree"):
+        source.look()

@@ -53,6 +53,18 @@ def test_settings_of_a_repository_need_one(file):
         load(directory=None, environ={})
 
 
+def test_a_demand_for_signatures_is_never_dropped(tmp_path):
+    keys = str(tmp_path / "keys")
+    assert problems(**{"source.allowedSigners": keys}) == [
+        "source.allowedSigners: only of use with source.verify (--verify commit or tag)"
+    ]
+    assert problems(**{"source.verify": "commit"}) == [
+        "source.verify commit: needs source.allowedSigners or source.keyring: whose signatures count?"
+    ]
+    given = {"source.verify": "tag", "source.keyring": keys, "source.mode": "folder"}
+    assert problems(**given) == ["source.verify tag: a folder has no commits; drop source.mode folder (--source)"]
+
+
 def test_each_layer_wins_over_those_before_it(file):
     file.write_text("service: {port: 1001}\nagent: {workers: 2, instance: from-file}\nlogging: {level: debug}\n")
     environ = {"XMOD_SERVICE__PORT": "1002", "XMOD_AGENT__WORKERS": "3"}

@@ -29,7 +29,7 @@ def answers(clock: VirtualClock, **parts: Any) -> Answers:
         "clock": clock,
         "started_at": clock.now(),
         "threads": Threads(),
-        "source": SimpleNamespace(id="folder:/specs", location="/specs", notice="", kick=lambda: None),
+        "source": SimpleNamespace(id="folder:/specs", location="/specs", notice="", unverified="", kick=lambda: None),
         "scanner": SimpleNamespace(beat=clock.monotonic(), error=""),
         "controller": agent.controller,
         "world": agent.world,

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from agent.daemon.parts import StartError, registry_of, resolver_of
+from agent.daemon.parts import StartError, registry_of, resolver_of, sops_of
 from agent.settings import Settings, SettingsError
 from agent.source.place import trace
 from agent.source.scan import Limits, scan
@@ -29,18 +29,23 @@ class Finding(NamedTuple):
 
 
 class Result(NamedTuple):
-    """How many files and services there are, and all that is wrong with them, by place."""
+    """How many files and services there are, and all that is wrong with them, by place.
+
+    `locked`: encrypted files that nothing here decrypts, if they may be skipped.
+    """
 
     files: int
     services: int
     findings: tuple[Finding, ...]
+    locked: tuple[Finding, ...] = ()
 
 
-def check(paths: Sequence[Path], settings: Settings) -> Result:
+def check(paths: Sequence[Path], settings: Settings, *, skip_encrypted: bool = False) -> Result:
     """Read all these files and folders. Raises SettingsError, and Transient for a folder."""
     read = _reader(settings)
     files = 0
     findings: list[Finding] = []
+    locked: list[Finding] = []
     owners: dict[str, list[tuple[str, int]]] = {}
     for root, file, content, error in _contents(paths):
         files += 1
@@ -48,20 +53,22 @@ def check(paths: Sequence[Path], settings: Settings) -> Result:
             findings.append(Finding(file, 1, 1, "", error))
             continue
         reading = read(root, file, content)
-        findings += [Finding(file, *problem) for problem in reading.problems]
+        found = locked if reading.passing and skip_encrypted else findings
+        found += [Finding(file, *problem) for problem in reading.problems]
         _note(owners, file, reading)
     findings += _twice(owners)
-    return Result(files, sum(len(places) for places in owners.values()), tuple(sorted(findings)))
+    services = sum(len(places) for places in owners.values())
+    return Result(files, services, tuple(sorted(findings)), tuple(sorted(locked)))
 
 
 def _reader(settings: Settings) -> Callable[[Path, str, bytes], FileReading]:
     """What reads a file's bytes; its first argument is the folder of the specs."""
     try:
-        registry = registry_of(settings)
+        registry, sops = registry_of(settings), sops_of(settings)
 
         @functools.cache
         def resolver(root: Path) -> Resolver:
-            return replace(resolver_of(settings.model_copy(update={"directory": root}), registry), host=None)
+            return replace(resolver_of(settings.model_copy(update={"directory": root}), registry, sops), host=None)
 
         resolver(settings.directory)  # so that what is wrong with the settings is said before any file is read
     except StartError as error:

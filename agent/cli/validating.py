@@ -39,6 +39,11 @@ def validate(
     goalset: Goalset = None,
     config: Config = None,
     plugin_dir: PluginDir = None,
+    *,
+    skip_encrypted: Annotated[
+        bool,
+        typer.Option("--skip-encrypted", help="Do not fail for encrypted files that no key here opens; name them."),
+    ] = False,
 ) -> None:
     """Check specs as the agent would read them: every error with file:line:column, the field, and what was expected.
 
@@ -52,8 +57,10 @@ def validate(
         "plugins.defaultPipeline": goalset,
         "plugins.pluginDir": plugin_dir,
     }
-    result = check(paths, load(directory=Path(), file=config, flags=flags))
+    result = check(paths, load(directory=Path(), file=config, flags=flags), skip_encrypted=skip_encrypted)
     _print(result.findings, form)
+    for file, *_, message in result.locked:
+        typer.echo(f"{file}: not checked: {message}", err=True)
     if form is not Format.JSON:
         counts = ((result.files, "file"), (result.services, "service"), (len(result.findings), "problem"))
         typer.echo(", ".join(show.count(number, thing) for number, thing in counts), err=True)

@@ -15,7 +15,10 @@ Digest = NewType("Digest", str)
 
 @dataclass(frozen=True, slots=True)
 class SecretRef:
-    """Where a secret is found: source "file" and its path, or "env" and a name in the agent's environment."""
+    """Where a secret is found: source "file" and its path, or "env" and a name in the agent's environment.
+
+    Source "sops": it was encrypted in the service's own document; its name is SERVICE/KEY.
+    """
 
     source: str
     name: str

@@ -3,10 +3,10 @@
 No word is taken from a file that has any error, and none is lost by it: the services that it named last, or that its
 bytes name, whose mark names it, or that disappeared when it became invalid, are vouched for. A name in two files is in
 doubt in both.
-An unchanged file is not parsed again.
+An unchanged file is not parsed again, unless what is wrong with it may have passed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -15,6 +15,8 @@ from agent.source.snapshot import Snapshot, SourceFile
 from agent.spec.resolve import FileReading, Wanted
 
 ReadFile = Callable[[str, bytes], FileReading]
+Begin = Callable[[Sequence[bytes]], None]
+"""Told of files that will be read next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,12 @@ class DesiredState:
         """Files that could not be read at all: while there is one, nothing is confirmed absent."""
         return tuple(bad.path for bad in self.invalid if bad.content is None)
 
+    @property
+    def secrets(self) -> Mapping[ServiceName, Mapping[str, str]]:
+        """What was encrypted in the newest good word of each service, by SecretRef.name."""
+        last = {name: doubt.last.secrets for name, doubt in self.doubts.items() if doubt.last is not None}
+        return last | {name: wanted.secrets for name, wanted in self.wanted.items()}
+
     def doubt(self, name: ServiceName, file: str) -> Doubt | None:
         """Why a name that no valid file holds may still be wanted; `file`: where its mark says that it came from."""
         known = self.doubts.get(name)
@@ -86,12 +94,19 @@ class _Read:
 class DesiredReader:
     """Reads snapshots one after the other, remembering readings and last good words. Not thread-safe.
 
-    `host`: for which host `read_file` reads.
+    `host`: for which host `read_file` reads. `begin`: is told of files that will be read next.
     """
 
-    def __init__(self, read_file: ReadFile, host: str = "") -> None:
+    def __init__(
+        self,
+        read_file: ReadFile,
+        host: str = "",
+        *,
+        begin: Begin = lambda contents: None,  # noqa: ARG005 - who reads only what needs no preparing
+    ) -> None:
         self._read_file = read_file
         self._host = host
+        self._begin = begin
         self._reads: dict[str, _Read] = {}
         self._good: dict[str, tuple[Wanted, ...]] = {}  # by path, for files that are here
         self._last: dict[ServiceName, Wanted] = {}
@@ -102,7 +117,8 @@ class DesiredReader:
     def read(self, snapshot: Snapshot) -> DesiredState:
         """What this snapshot wants, given what earlier ones said."""
         state = self._state
-        if state is not None and (state.revision, state.identity) == (snapshot.revision, snapshot.identity):
+        same = state is not None and (state.revision, state.identity) == (snapshot.revision, snapshot.identity)
+        if state is not None and same and not any(read.reading.passing for read in self._reads.values()):
             self._state = replace(state, read_at=snapshot.read_at)
             return self._state
         invalid: list[InvalidFile] = []
@@ -111,6 +127,7 @@ class DesiredReader:
         good: dict[str, tuple[Wanted, ...]] = {}
         reads: dict[str, _Read] = {}
         elsewhere: set[ServiceName] = set()
+        self._begin([f.content for f in snapshot.files if f.content is not None and self._known(f) is None])
         for file in snapshot.files:
             errors = self._errors(file, snapshot, reads)
             if errors:
@@ -179,8 +196,8 @@ class DesiredReader:
         """Read a file unless it was read before; its errors."""
         if file.content is None:
             return (f"1:1: {file.error}",)
-        read = self._reads.get(file.path)
-        if read is None or read.digest != file.digest:
+        read = self._known(file)
+        if read is None:
             reading = self._read_file(file.path, file.content)
             stamped = tuple(
                 replace(w, service=replace(w.service, revision=snapshot.revision, source=snapshot.source))
@@ -189,6 +206,11 @@ class DesiredReader:
             read = _Read(file.digest, replace(reading, wanted=stamped), snapshot.revision)
         reads[file.path] = read
         return tuple(str(problem) for problem in read.reading.problems)
+
+    def _known(self, file: SourceFile) -> _Read | None:
+        """The file as it was read before, if it would be read so again."""
+        read = self._reads.get(file.path)
+        return read if read is not None and read.digest == file.digest and not read.reading.passing else None
 
 
 def _names(content: bytes, name: ServiceName) -> bool:

@@ -31,7 +31,8 @@ def plan(settings: Settings) -> PlanView:
     clock = SystemClock()
     try:
         registry = parts.registry_of(settings)
-        reader = DesiredReader(parts.resolver_of(settings, registry).read_file, str(parts.host_of(settings)))
+        resolver = parts.resolver_of(settings, registry, parts.sops_of(settings))
+        reader = DesiredReader(resolver.read_file, str(resolver.host), begin=resolver.begin)
         source = parts.source_of(settings, clock, dry=True)
         try:
             desired = reader.read(source.look())

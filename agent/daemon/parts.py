@@ -11,6 +11,7 @@ from agent.clock import Clock
 from agent.contracts import GoalSet, Service, Shimlet
 from agent.control.words import Words
 from agent.host.secret import HostSecrets
+from agent.host.sops import Sops
 from agent.journal import Journal
 from agent.registry import PluginError, Registry
 from agent.settings import Settings
@@ -23,11 +24,14 @@ from agent.source.git_signature import Keys
 from agent.source.git_trust import Trust
 from agent.source.git_worktree import WorkTreeSource
 from agent.source.snapshot import Source
+from agent.spec.encrypted import NO_DECRYPTER, Decrypter
 from agent.spec.engine import Engines
 from agent.spec.hosts import HostId
 from agent.spec.permission import Permission
 from agent.spec.policy import Policy
 from agent.spec.resolve import Defaults, Resolver
+
+_PATIENCE = 3.0  # seconds that a scan waits for encrypted files that it sees for the first time
 
 
 class StartError(Exception):
@@ -51,7 +55,21 @@ def registry_of(settings: Settings) -> Registry:
     return registry
 
 
-def resolver_of(settings: Settings, registry: Registry) -> Resolver:
+def sops_of(settings: Settings) -> Sops:
+    """What decrypts specs, for a command that reads them once and may wait for that."""
+    return Sops(os.environ, key_file=_key_file(settings))
+
+
+def sops_beside(settings: Settings, source: Source) -> Sops:
+    """What decrypts specs while the agent runs: nobody waits for it long, and the source is read again when it is done."""
+    return Sops(os.environ, key_file=_key_file(settings), patience=_PATIENCE, wake=source.kick)
+
+
+def _key_file(settings: Settings) -> str:
+    return str(settings.secrets.age_key_file or "")
+
+
+def resolver_of(settings: Settings, registry: Registry, decrypter: Decrypter = NO_DECRYPTER) -> Resolver:
     """What turns files into services, within the operator's policy."""
     try:
         policy = Policy.load(
@@ -70,7 +88,7 @@ def resolver_of(settings: Settings, registry: Registry) -> Resolver:
         shimlets=registry.shimlets,
         goalsets=registry.goalsets,
     )
-    return Resolver(policy=policy, engines=engines, defaults=defaults, host=host_of(settings))
+    return Resolver(policy=policy, engines=engines, defaults=defaults, host=host_of(settings), decrypter=decrypter)
 
 
 def host_of(settings: Settings) -> HostId:

@@ -105,8 +105,10 @@ class Running:
         self._world = World(clock=clock, news=self._news)
         self._tasks = TaskPool(8, self._wake, clock=clock, ended=self._metrics.task_ended)
         self._dial = Dialer(clock=clock, wake=self._wake)
-        resolver = parts.resolver_of(settings, self._registry)
-        host = Host(ledger=self._ledger, router=DirectRouter(), dial=self._dial, secrets=parts.secrets_of(resolver))
+        self._sops = parts.sops_beside(settings, self._source)
+        resolver = parts.resolver_of(settings, self._registry, self._sops)
+        self._secrets = parts.secrets_of(resolver)
+        host = Host(ledger=self._ledger, router=DirectRouter(), dial=self._dial, secrets=self._secrets)
         reconciler = Reconciler(
             world=self._world,
             goalsets=goalsets,
@@ -140,7 +142,7 @@ class Running:
         )
         self._scanner = Scanner(
             source=self._source,
-            reader=DesiredReader(resolver.read_file, str(parts.host_of(settings))),
+            reader=DesiredReader(resolver.read_file, str(parts.host_of(settings)), begin=resolver.begin),
             take=self._take,
             facts=self._metrics,
             clock=clock,
@@ -235,6 +237,7 @@ class Running:
         self._reports.stopping()
         self._threads.stop.set()
         self._source.close()
+        self._sops.close()
         if not self._queue.drain(_STOP):
             logger.warning("a look did not end in time and is abandoned")
         self._tasks.close(1.0)
@@ -282,12 +285,14 @@ class Running:
             self._threads.start(f"list-{name}", watcher.list)
 
     def _take(self, desired: DesiredState) -> None:
-        """A snapshot may name a shimlet that was not in use yet."""
+        """A snapshot may name a shimlet that was not in use yet, and change a secret without changing a spec."""
         named = {w.service.shimlet for w in desired.wanted.values()} - self._known
         self._known |= named
         for name in sorted(named):
             self._engage(name, self._made(name))
+        changed = self._secrets.keep(desired.secrets)
         self._controller.take(desired)
+        self._controller.hint(changed)
 
     def _news(self, shimlet: str, seen: Observed) -> None:
         """What local worlds hold, the ledger knows."""

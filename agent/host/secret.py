@@ -3,6 +3,7 @@
 Values leave here only for the shimlet that starts a replica. Whether they changed is asked at each look but hashed
 (slowly, on purpose) only for values not seen before: what was compared last is remembered under a key of this process.
 Whether a reference may be read is asked of the policy at that moment: it may be a link that leads elsewhere by now.
+What was encrypted in a spec is answered from memory, by service and key: `keep` tells what the newest specs hold.
 """
 
 import hashlib
@@ -11,13 +12,13 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 
-from agent.contracts import SecretRef, Transient, Workload, canonical, unsealed_by
+from agent.contracts import SecretRef, ServiceName, Transient, Workload, canonical, unsealed_by
 
 _LARGEST = 64 * 1024  # bytes of one secret
 
 
 class HostSecrets:
-    """Secrets in files of this host and in the agent's own environment. Thread-safe.
+    """Secrets in files of this host, in the agent's own environment, and in encrypted specs. Thread-safe.
 
     `permits`: why one may not be handed to a replica now, "" if it may.
     """
@@ -32,6 +33,17 @@ class HostSecrets:
         self._key = os.urandom(32)
         self._lock = threading.Lock()
         self._known: dict[str, tuple[bytes, bool]] = {}
+        self._kept: Mapping[ServiceName, Mapping[str, str]] = {}
+
+    def keep(self, decrypted: Mapping[ServiceName, Mapping[str, str]]) -> frozenset[ServiceName]:
+        """What specs of these services hold, by SecretRef.name; the names of services of which something changed.
+
+        A value that the newest spec of a service holds no more is kept: its older generation may have to come back.
+        """
+        before = self._kept
+        spoken = ((name, {**before.get(name, {}), **values}) for name, values in decrypted.items())
+        self._kept = {name: values for name, values in spoken if values}
+        return frozenset(name for name, values in self._kept.items() if values != before.get(name, {}))
 
     def read(self, workload: Workload) -> Mapping[str, str]:
         """Values by environment key. Transient if one cannot or may not be read."""
@@ -60,6 +72,12 @@ class HostSecrets:
         return known[1]
 
     def _value(self, key: str, ref: SecretRef) -> str:
+        if ref.source == "sops":
+            value = self._kept.get(ServiceName(ref.name.partition("/")[0]), {}).get(ref.name)
+            if value is None:
+                message = f"env {key}: its encrypted spec was not decrypted since the agent started"
+                raise Transient(message, reason="SecretUnreadable", delay=30.0)
+            return value
         if ref.source == "env":
             if ref.name not in self._environment:
                 message = f"env {key}: the agent's environment has no {ref.name}"

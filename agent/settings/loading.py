@@ -27,6 +27,7 @@ _PATHS = (
     "source.sshKey",
     "source.knownHosts",
     "webhook.secretFile",
+    "secrets.ageKeyFile",
 )
 
 
@@ -202,9 +203,13 @@ def _placed(settings: Settings, given: Mapping[str, _Given], environ: Mapping[st
     plugins = settings.plugins
     if plugins.plugin_dir is not None:
         plugins = plugins.model_copy(update={"plugin_dir": plugins.plugin_dir.expanduser().absolute()})
-    source = _files(settings.source, "token_file", "ssh_key", "known_hosts", "allowed_signers", "keyring")
-    webhook = _files(settings.webhook, "secret_file")
-    update: dict[str, Any] = {"agent": placed, "plugins": plugins, "source": source, "webhook": webhook}
+    update: dict[str, Any] = {
+        "agent": placed,
+        "plugins": plugins,
+        "source": _files(settings.source, "token_file", "ssh_key", "known_hosts", "allowed_signers", "keyring"),
+        "webhook": _files(settings.webhook, "secret_file"),
+        "secrets": _files(settings.secrets, "age_key_file"),
+    }
     if settings.source.repo:
         update["directory"] = placed.state_dir / "specs"
     return settings.model_copy(update=update)

@@ -254,6 +254,14 @@ class AcceleratorsBlock(Block):
     )
 
 
+class SecretsBlock(Block):
+    """Where the keys of encrypted specs are."""
+
+    age_key_file: Path | None = Field(
+        default=None, description="age private keys for specs that sops encrypted; empty: where sops looks for them"
+    )
+
+
 class FileSettings(Block):
     """All that a settings file may say."""
 
@@ -266,6 +274,7 @@ class FileSettings(Block):
     ports: PortsBlock = PortsBlock()
     prune: PruneBlock = PruneBlock()
     accelerators: AcceleratorsBlock = AcceleratorsBlock()
+    secrets: SecretsBlock = SecretsBlock()
     policy: Mapping[str, Any] = Field(
         default={}, description="what specs may use: images, host paths, programs, addresses …"
     )

@@ -41,6 +41,8 @@ class Permission:
         for _, value in workload.env:
             if isinstance(value, SecretRef):
                 yield policy.secret(value)
+                if value.source == "sops" and not value.name.startswith(f"{service.name}/"):
+                    yield f"the secret {value.name} is another service's"
         yield self._address(service.bind)
         if service.port is not None:
             yield policy.port(service.port, self.defaults.port_range)

@@ -8,8 +8,8 @@
 """
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 import yaml
@@ -49,13 +49,16 @@ class Limits:
 class Document:
     """One document of a file: its number from 0 (empty ones count), the line of its content, and its content.
 
-    `complete`: no value in it is null.
+    `complete`: no value in it is null. `hidden`: values that were encrypted, by where they are; `secrets`: those that
+    nobody may see, by what stands for them in `data`.
     """
 
     index: int
     line: int
     data: Any
     complete: bool
+    hidden: Mapping[Path, Any] = field(default_factory=dict, repr=False)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,15 @@ def read(content: bytes, limits: Limits = DEFAULT_LIMITS) -> Reading:
     if not documents and not builder.problems:
         builder.problems.append(Problem(1, 1, "", "the file is empty; delete it if its services are to go"))
     return Reading(documents, tuple(sorted(builder.problems)[:_MOST_PROBLEMS]))
+
+
+def adornment(content: bytes) -> Problem | None:
+    """The first tag, anchor or alias of a file that `read` accepted."""
+    next_event: Callable[[], Any] = CParser(content).get_event
+    while type(event := next_event()) is not yaml.StreamEndEvent:
+        if getattr(event, "anchor", None) is not None or getattr(event, "tag", None) is not None:
+            return _at(event.start_mark, "tags, anchors and aliases cannot be in an encrypted file")
+    return None
 
 
 class Positions:

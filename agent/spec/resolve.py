@@ -5,8 +5,10 @@
   of the body as the user wrote it for this host, overrides merged in, without hosts and dependsOn: the same spec digest
   with another digest means that the agent resolves it otherwise, and what is said of other hosts changes neither.
 * A document for other hosts is held to the schema alone: rules and policy are asked where it is to run.
+* An encrypted file is read as its plaintext, with its own positions; its secrets go beside the services, in no digest.
 """
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,13 +23,14 @@ from agent.contracts import Digest, Service, ServiceName, digest_of
 from agent.spec.bounds import excesses
 from agent.spec.complaint import Fault, closest, faults, field, instead
 from agent.spec.document import API_VERSION, KIND, DeploySpec, Spec
+from agent.spec.encrypted import NO_DECRYPTER, Decrypter, Locked, alike, discreet, is_encrypted, laid_over, refusals
 from agent.spec.engine import Engines
 from agent.spec.hosts import HostId, Selection, meeting, selects
 from agent.spec.overriding import Choice, choices, empty, merged, placed, refused
 from agent.spec.policy import Policy
-from agent.spec.reading import Document, Path, Positions, Problem, read
+from agent.spec.reading import Document, Path, Positions, Problem, adornment, read
 from agent.spec.rules import contradictions, model_path, restarted_at
-from agent.spec.workload import Found, Words, program_name, workload
+from agent.spec.workload import Found, Words, program_name, sealed_name, workload
 
 _GROUP = "xmod.dev/"
 _NEARLY = 0.85  # Kubernetes' "Deployment" is 0.7 of a DeploySpec
@@ -52,22 +55,30 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One service that a file wants. `line`: where its document begins; `hosts`: what it says of the hosts it is for."""
+    """One service that a file wants. `line`: where its document begins; `hosts`: what it says of the hosts it is for.
+
+    `secrets`: decrypted values, by SecretRef.name.
+    """
 
     service: Service
     suspended: bool
     restarted_at: datetime | None
     line: int
     hosts: Selection = None
+    secrets: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class FileReading:
-    """What a file wants; with any problem, nothing. `elsewhere`: the services that it wants on other hosts."""
+    """What a file wants; with any problem, nothing. `elsewhere`: the services that it wants on other hosts.
+
+    `passing`: the problem may pass without a change of the file.
+    """
 
     wanted: tuple[Wanted, ...]
     problems: tuple[Problem, ...]
     elsewhere: tuple[ServiceName, ...] = ()
+    passing: bool = False
 
 
 class _Elsewhere(NamedTuple):
@@ -95,16 +106,42 @@ class Resolver:
     engines: Engines
     defaults: Defaults
     host: HostId | None = None
+    decrypter: Decrypter = NO_DECRYPTER
+
+    def begin(self, contents: Iterable[bytes]) -> None:
+        """These files will be read: what must be decrypted for that is begun, for all of them at once."""
+        for content in contents:
+            if b"sops" in content:
+                reading = read(content)
+                encrypted = not reading.problems and any(is_encrypted(found.data) for found in reading.documents)
+                if encrypted and not _unopenable(content, reading.documents):
+                    self.decrypter.begin(content)
 
     def read_file(self, path: str, content: bytes) -> FileReading:
         """What a file wants, or all that is wrong with it. Never raises for what a file may hold."""
         reading = read(content)
         if reading.problems:
             return FileReading((), reading.problems)
+        if any(is_encrypted(document.data) for document in reading.documents):
+            return self._encrypted(path, content, reading.documents)
+        return self._file(path, content, reading.documents)
+
+    def _encrypted(self, path: str, content: bytes, documents: Sequence[Document]) -> FileReading:
+        problems = _unopenable(content, documents)
+        if problems:
+            return FileReading((), problems)
+        try:
+            return self._file(path, content, laid_over(documents, self.decrypter.plain(content)))
+        except Locked as error:
+            first = next(document for document in documents if is_encrypted(document.data))
+            (problem,) = _problems(content, [(first, Fault(("sops",), str(error), key=True))])
+            return FileReading((), (problem,), passing=error.passing)
+
+    def _file(self, path: str, content: bytes, documents: Sequence[Document]) -> FileReading:
         wanted: list[Wanted] = []
         elsewhere: list[ServiceName] = []
         wrong: list[tuple[Document, Fault]] = []
-        for document in reading.documents:
+        for document in documents:
             outcome = self._document(document, path)
             if isinstance(outcome, Wanted):
                 wrong += [(document, fault) for fault in self._twice(outcome, wanted)]
@@ -184,7 +221,7 @@ class Resolver:
             excesses(words, self.policy, self.defaults.port_range),
         )
         host = str(self.host) if self.host is not None else ""
-        return list(islice(said, _ENOUGH)) or _wanted(words, body, host=host, file=file, line=document.line)
+        return list(islice(said, _ENOUGH)) or _wanted(words, body, host=host, file=file, found=document)
 
     def _twice(self, found: Wanted, others: Iterable[Wanted]) -> Iterator[Fault]:
         """Another document of the file has this one's name, and both are for one host."""
@@ -239,7 +276,7 @@ class Resolver:
         return Words(document, shimlet, goalset, row, blocks.get(shimlet, {}), program, model)
 
 
-def _wanted(words: Words, body: Mapping[str, Any], *, host: str, file: str, line: int) -> Wanted:
+def _wanted(words: Words, body: Mapping[str, Any], *, host: str, file: str, found: Document) -> Wanted:
     spec, metadata = words.spec, words.document.metadata
     made = workload(words)
     service = Service(
@@ -260,7 +297,15 @@ def _wanted(words: Words, body: Mapping[str, Any], *, host: str, file: str, line
         host=host,
     )
     suspended = metadata.annotations.get("xmod.dev/suspend") == "true"
-    return Wanted(service, suspended, restarted_at(metadata), line, spec.hosts)
+    return Wanted(service, suspended, restarted_at(metadata), found.line, spec.hosts, _secrets(words, found))
+
+
+def _secrets(words: Words, found: Document) -> dict[str, str]:
+    """What the document's SecretRefs to itself stand for."""
+    if not found.secrets:
+        return {}
+    values = {v.key: found.secrets.get(v.value or "") for v in words.spec.env}
+    return {sealed_name(words.document, key): value for key, value in values.items() if value is not None}
 
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -268,11 +313,19 @@ _WHERE_AND_WHEN = frozenset({"hosts", "overrides", "dependsOn"})
 _SPEC_FIELDS = frozenset(info.alias or name for name, info in Spec.model_fields.items())
 
 
+def _unopenable(content: bytes, documents: Sequence[Document]) -> tuple[Problem, ...]:
+    """Why an encrypted file is not even given to what decrypts."""
+    adorned = adornment(content)
+    wrong = list(refusals(documents))
+    return ((adorned,) if adorned is not None else ()) + (_problems(content, wrong) if wrong else ())
+
+
 def _problems(content: bytes, wrong: Sequence[tuple[Document, Fault]]) -> tuple[Problem, ...]:
     positions = Positions(content)
     problems = {
-        Problem(*positions.of(document.index, fault.path, key=fault.key), field(fault.path), fault.message)
+        Problem(*positions.of(document.index, fault.path, key=fault.key), field(fault.path), told.message)
         for document, fault in wrong[:_MOST_PROBLEMS]
+        for told in (discreet(fault, document.hidden) if document.hidden else fault,)
     }
     if len(wrong) > _MOST_PROBLEMS:
         last = wrong[_MOST_PROBLEMS][0].line
@@ -313,5 +366,5 @@ def _no_such(key: str, word: str, known: Iterable[str]) -> Fault:
 def _spec_digest(name: str, body: Mapping[str, Any]) -> Digest:
     if not _WHERE_AND_WHEN.isdisjoint(body):
         body = {key: value for key, value in body.items() if key not in _WHERE_AND_WHEN}
-    text = _CANONICAL.encode({"name": name, "spec": body})
+    text = alike(_CANONICAL.encode({"name": name, "spec": body}))
     return Digest(hashlib.sha256(text.encode()).hexdigest())

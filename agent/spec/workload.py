@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from agent.contracts import Accelerators, Check, Model, Mount, SecretRef, Workload
 from agent.spec.document import Archive, Container, DeploySpec, Health, Resources, Spec
+from agent.spec.encrypted import stands_in
 from agent.spec.engine import Engine
 
 ARCHIVE = "archive:"
@@ -95,7 +96,7 @@ def workload(words: Words) -> Workload:
         command=container.command,
         args=(*args, *spec.engine_args),
         port=words.port,
-        env=_env(spec, row),
+        env=_env(words.document, row),
         mounts=tuple(Mount(volume.host_path, volume.mount_path, volume.read_only) for volume in container.volumes),
         model=_model(words),
         served_name=words.values["modelName"] if row is not None or spec.model_name is not None else "",
@@ -113,12 +114,19 @@ def workload(words: Words) -> Workload:
     return replace(made, image="", program=words.program.path)
 
 
-def _env(spec: Spec, row: Engine | None) -> tuple[tuple[str, str | SecretRef], ...]:
+def sealed_name(document: DeploySpec, key: str) -> str:
+    """What a SecretRef calls a value that is encrypted in the service's own document, wherever that lies."""
+    return f"{document.metadata.name}/{key}"
+
+
+def _env(document: DeploySpec, row: Engine | None) -> tuple[tuple[str, str | SecretRef], ...]:
     """Sorted, so that their order in the spec is in no digest."""
     values: dict[str, str | SecretRef] = dict(row.env) if row is not None else {}
-    for variable in spec.env:
+    for variable in document.spec.env:
         secret = variable.value_from
-        if secret is None:
+        if stands_in(variable.value):
+            values[variable.key] = SecretRef("sops", sealed_name(document, variable.key))
+        elif secret is None:
             values[variable.key] = variable.value or ""
         elif secret.file is not None:
             values[variable.key] = SecretRef("file", secret.file)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.sops import SEARCH, encrypted, key
+
 GOOD = """\
 apiVersion: xmod.dev/v1
 kind: DeploySpec
@@ -255,3 +257,43 @@ def test_a_goalset_and_a_plugin_are_known_when_told(specs, tmp_path, xmod):
     assert (result.exit_code, result.stdout) == (1, "")
     assert "nobodys" in result.stderr
     assert xmod("validate", specs, "--plugin-dir", plugins, "--goalset", "mine").exit_code == 0
+
+
+SECRET = GOOD.format(name="web") + "  env:\n    - key: TOKEN\n      value: geheim\n"
+
+
+@pytest.fixture
+def mine(monkeypatch):
+    monkeypatch.setenv("PATH", SEARCH)
+    monkeypatch.setenv("HOME", "/nowhere")
+    return key()
+
+
+def test_an_encrypted_file_is_checked_with_a_key(specs, xmod, mine, tmp_path, monkeypatch):
+    monkeypatch.setenv("XMOD_SECRETS__AGE_KEY_FILE", str(mine.into(tmp_path / "keys.txt")))
+    write(specs, "a.yaml", encrypted(SECRET, mine))
+    bad = write(specs, "b.yaml", encrypted(SECRET.replace("image:", "imgae:").replace("web", "api"), mine, only=""))
+    result = xmod("validate", specs)
+    assert result.exit_code == 1
+    assert result.stdout.startswith(f"{bad}:7:9: spec.container.imgae: ")
+    assert result.stderr == "2 files, 1 service, 1 problem\n"
+
+
+def test_an_encrypted_file_without_a_key_fails_unless_it_may_be_skipped(specs, xmod, mine):
+    file = write(specs, "a.yaml", encrypted(SECRET, mine))
+    write(specs, "b.yaml", GOOD.format(name="b"))
+    result = xmod("validate", specs)
+    assert result.exit_code == 1
+    assert f"{file}:" in result.stdout
+    assert f"encrypted for {mine.public}" in result.stdout
+    result = xmod("validate", specs, "--skip-encrypted")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.startswith(f"{file}: not checked: no age key in ")
+    assert result.stderr.endswith("2 files, 1 service, 0 problems\n")
+
+
+def test_what_is_wrong_with_its_encryption_itself_is_never_skipped(specs, xmod, mine):
+    sealed = encrypted(SECRET, mine).replace("sops:\n", "sops:\n    kms: [{arn: x}]\n")
+    write(specs, "a.yaml", sealed)
+    result = xmod("validate", specs, "--skip-encrypted")
+    assert (result.exit_code, "only age keys" in result.stdout) == (1, True)

@@ -1,9 +1,12 @@
 """Snapshot → what is wanted: valid, invalid or absent, and the last good word."""
 
+from dataclasses import replace
+
 import pytest
 
 from agent.contracts import ServiceName
-from agent.control.desired import DesiredState
+from agent.control.desired import DesiredReader, DesiredState
+from agent.spec.reading import Problem
 from agent.spec.resolve import FileReading
 from tests.fakes.agent import clock_at_noon
 from tests.fakes.folder import Folder, document, service_of
@@ -163,3 +166,59 @@ def test_a_file_that_can_be_read_again_is_read(folder: Folder) -> None:
 def test_a_document_of_another_kind_is_left_alone(folder: Folder) -> None:
     state = read(folder, a="apiVersion: v1\nkind: ConfigMap\nmetadata: {name: web}\n")
     assert (state.wanted, state.doubts, state.invalid) == ({}, {}, ())
+
+
+ENCRYPTED = "sops: {mac: x}\n"
+
+
+class Later:
+    """A reader to which files that end in ENCRYPTED are locked, until it has the key."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self.key = ""
+        self.reads: list[str] = []
+        self.begun: list[int] = []
+        folder.reader = DesiredReader(self.read_file, begin=lambda contents: self.begun.append(len(contents)))
+
+    def read_file(self, path: str, content: bytes) -> FileReading:
+        self.reads.append(path)
+        if not content.endswith(ENCRYPTED.encode()):
+            return self.folder.read_file(path, content)
+        if not self.key:
+            return FileReading((), (Problem(1, 1, "sops", "no key"),), passing=True)
+        reading = self.folder.read_file(path, content.removesuffix(ENCRYPTED.encode()))
+        return replace(reading, wanted=tuple(replace(w, secrets={"web/A": self.key}) for w in reading.wanted))
+
+
+def test_a_problem_that_may_pass_is_looked_at_again_although_nothing_changed(folder: Folder) -> None:
+    reader = Later(folder)
+    locked = read(folder, a=document("web") + ENCRYPTED, b=document("api"))
+    assert (set(locked.wanted), locked.unexplained) == ({API}, ("a.yaml",))
+    assert folder.desired().unexplained == ("a.yaml",)
+    reader.key = "k"
+    assert set(folder.desired().wanted) == {WEB, API}
+    assert folder.desired().unexplained == ()
+    assert reader.reads == ["a.yaml", "b.yaml", "a.yaml", "a.yaml"], (
+        "the other file, and what is well, is not read again"
+    )
+    assert reader.begun == [2, 1, 1]
+
+
+def test_what_an_encrypted_file_said_last_stays_with_its_secrets(folder: Folder) -> None:
+    reader = Later(folder)
+    reader.key = "k"
+    read(folder, a=document("web") + ENCRYPTED)
+    reader.key = ""
+    state = read(folder, a=document("web", "v2") + ENCRYPTED, b=document("api"))
+    assert state.doubts[WEB].reason == "SpecInvalid"
+    assert state.secrets == {WEB: {"web/A": "k"}, API: {}}
+    assert "'k'" not in repr(state)
+
+
+def test_a_locked_file_that_hides_its_names_holds_every_prune(folder: Folder) -> None:
+    """Nobody knows whom it names: not by bytes, not by memory."""
+    Later(folder)
+    state = read(folder, a="ENC[x]\n" + ENCRYPTED)
+    assert state.doubt(WEB, "elsewhere.yaml") is None
+    assert state.unexplained == ("a.yaml",)

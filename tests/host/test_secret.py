@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.contracts import SecretRef, Transient, Workload, seal
+from agent.contracts import SecretRef, ServiceName, Transient, Workload, seal
 from agent.host.secret import HostSecrets
 
 
@@ -115,3 +115,36 @@ def test_what_the_policy_does_not_allow_now_is_not_handed_out_but_still_compared
         secrets.read(workload)
     assert told.value.reason == "PolicyRefused"
     assert not secrets.changed(workload, seal({"A": "one"}))
+
+
+WEB = ServiceName("web")
+SEALED = SecretRef("sops", "web/A")
+
+
+def test_what_was_encrypted_in_a_spec_is_answered_from_memory() -> None:
+    secrets = HostSecrets({})
+    with pytest.raises(Transient, match="not decrypted") as refusal:
+        secrets.read(wants(A=SEALED))
+    assert refusal.value.reason == "SecretUnreadable"
+    secrets.keep({WEB: {"web/A": "geheim"}})
+    assert secrets.read(wants(A=SEALED, B="plain")) == {"A": "geheim"}
+    assert not secrets.changed(wants(A=SEALED), seal({"A": "geheim"}))
+
+
+def test_whose_secrets_changed_is_told() -> None:
+    secrets = HostSecrets({})
+    other = ServiceName("other")
+    assert secrets.keep({WEB: {"web/A": "1"}, other: {}}) == {WEB}
+    assert secrets.keep({WEB: {"web/A": "1"}, other: {}}) == frozenset()
+    assert secrets.keep({WEB: {"web/A": "2"}, other: {"other/B": "1"}}) == {WEB, other}
+    assert secrets.changed(wants(A=SEALED), seal({"A": "1"}))
+
+
+def test_a_value_that_a_newer_spec_dropped_is_kept_for_an_older_generation_until_the_service_goes() -> None:
+    secrets = HostSecrets({})
+    secrets.keep({WEB: {"web/A": "1"}})
+    assert secrets.keep({WEB: {}}) == frozenset()
+    assert secrets.read(wants(A=SEALED)) == {"A": "1"}
+    secrets.keep({})
+    with pytest.raises(Transient):
+        secrets.read(wants(A=SEALED))

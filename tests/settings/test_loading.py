@@ -216,3 +216,11 @@ def test_a_label_is_a_text_and_a_host_has_a_name(file):
     file.write_text("agent: {labels: {gpu: true}}\n")
     assert problems(file) == [f"{file}:1:9: agent.labels.gpu: must be a valid string, got True"]
     assert problems(environ={"XMOD_AGENT__HOST": "edge 01"})
+
+
+def test_the_file_of_age_keys_is_relative_to_the_settings_file(file):
+    file.write_text("secrets: {ageKeyFile: keys.txt}\n")
+    assert loaded(file).secrets.age_key_file == file.parent / "keys.txt"
+    assert (
+        loaded(environ={"XMOD_SECRETS__AGE_KEY_FILE": "keys.txt"}).secrets.age_key_file == Path("keys.txt").absolute()
+    )

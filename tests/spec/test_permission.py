@@ -181,3 +181,11 @@ def test_what_an_engines_row_sets_is_the_operators_word():
 def test_a_service_that_runs_nothing_is_its_shimlets_business():
     wanted = replace(service({"container": COMMAND, **PROCESS}), workload=Workload())
     assert refusal(wanted) == ""
+
+
+def test_a_secret_of_an_encrypted_spec_is_its_own_services_alone() -> None:
+    """A forged mark may name another's."""
+    wanted = service({"container": IMAGE})
+    own = with_workload(wanted, env=(("A", SecretRef("sops", "web/A")),))
+    assert refusal(own) == ""
+    assert "another service's" in refusal(with_workload(wanted, env=(("A", SecretRef("sops", "web-2/A")),)))

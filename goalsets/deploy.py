@@ -63,6 +63,8 @@ class ImagePresent:
         pull = ctx.tasks.state(f"image:{ctx.target.workload.image}")
         if pull is None or pull.running or pull.error is None or pull.ended_at is None:
             return 0.0
+        if ctx.retry is not None and pull.ended_at < ctx.retry.timestamp():
+            return 0.0
         pause = _REFUSED_AGAIN if isinstance(pull.error, Permanent) else _PULL_AGAIN
         return pull.ended_at + pause - ctx.now.timestamp()
 
@@ -228,6 +230,8 @@ def _full(ctx: GoalContext) -> bool:
 def _pause(ctx: GoalContext, replica: Replica) -> float:
     """Seconds until a replica that exited may be started again: at once the first time, then 1 s × 2, cap 5 min."""
     if not replica.restarts or replica.finished_at is None:
+        return 0.0
+    if ctx.retry is not None and replica.finished_at < ctx.retry:
         return 0.0
     pause = min(_RESTART_CAP, 2.0 ** min(replica.restarts - 1, 16))
     return (replica.finished_at + timedelta(seconds=pause) - ctx.now).total_seconds()

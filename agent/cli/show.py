@@ -35,7 +35,7 @@ STYLES: Mapping[str, str] = {
     "conflict": "red",
 }
 UNAPPROVABLE = frozenset(
-    {"Protected", "SourceUnread", "OtherSource"}
+    {"Protected", "SourceUnread", "OtherSource", "Suspended"}
 )  # why a removal is held whatever an operator says
 _WIDE = 2000  # columns, where nobody looks
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")

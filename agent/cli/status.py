@@ -93,7 +93,7 @@ def picture(view: View, name: str | None, width: int) -> RenderableType:
     """The view as people read it: the table or the one service, then what needs attention."""
     now = datetime.fromisoformat(view["heartbeat"])
     services = view["services"]
-    parts: list[RenderableType] = []
+    parts: list[RenderableType] = [Text(show.clean(line), "yellow") for line in _suspended(view)]
     if name is not None:
         parts += [_detail(service, now) for service in services]
     elif services:
@@ -103,6 +103,16 @@ def picture(view: View, name: str | None, width: int) -> RenderableType:
         parts.append(Text("no services"))
     parts += [Text(show.clean(line), style) for line, style in _attention(view)]
     return Group(*parts)
+
+
+def _suspended(view: View) -> Iterator[str]:
+    said = view["suspended"]
+    if said is None:
+        return
+    but = f" but {', '.join(said['excepted'])}" if said["excepted"] else ""
+    because = f" ({said['reason']})" if said["reason"] else ""
+    age = show.age(said["since"]) or "0s"
+    yield f"all services{but} are suspended by an operator for {age}{because}; end it with: xmod-agent resume --all"
 
 
 def _row(service: View) -> tuple[str, ...]:

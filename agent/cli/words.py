@@ -1,4 +1,4 @@
-"""What an operator says to the running agent: logs, sync, approve-prune, restart, rollout, adopt."""
+"""What an operator says to the running agent: from reading logs to suspending, retrying and forgetting services."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,8 @@ from agent.cli import show
 from agent.cli.options import Instance, Socket, client, refuse
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The service's name.")]
+OneName = Annotated[str | None, typer.Argument(metavar="NAME", help="The service's name.")]
+Everything = Annotated[bool, typer.Option("--all", help="Every service.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -18,9 +20,13 @@ def add_to(app: typer.Typer) -> None:
         ("logs", logs),
         ("sync", sync),
         ("approve-prune", approve_prune),
+        ("suspend", suspend),
+        ("resume", resume),
+        ("retry", retry),
         ("restart", restart),
         ("rollout", rollout),
         ("adopt", adopt),
+        ("forget", forget),
     ):
         app.command(name)(command)
 
@@ -74,6 +80,44 @@ def approve_prune(
     show.say("released: " + ", ".join(agent.approve_prune(chosen)))
 
 
+def suspend(
+    name: OneName = None,
+    *,
+    everything: Everything = False,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Shown with it, to whoever wonders.", show_default=False)
+    ] = "",
+    instance: Instance = "default",
+    socket: Socket = None,
+) -> None:
+    """Leave a service as it is, whatever git says: no change, no restart, no removal, until it is resumed."""
+    _check_one_or_all(name, everything=everything)
+    client(instance, socket).suspend(name, reason)
+    what = f"{name} is" if name else "all services, those too that come later, are"
+    show.say(f"{what} suspended; end it with: xmod-agent resume {name or '--all'}")
+
+
+def resume(
+    name: OneName = None,
+    *,
+    everything: Everything = False,
+    instance: Instance = "default",
+    socket: Socket = None,
+) -> None:
+    """Take back what was suspended by word. With all suspended, NAME alone is excepted from that."""
+    _check_one_or_all(name, everything=everything)
+    answer = client(instance, socket).resume(name)
+    show.say(f"resumed: {', '.join(answer['names'])}" if answer["names"] else "no service follows git again by that")
+    for other, place in answer["by_spec"].items():
+        show.say(f"{other} stays suspended by its spec: take xmod.dev/suspend out of {place}")
+
+
+def retry(name: Name, instance: Instance = "default", socket: Socket = None) -> None:
+    """Try again now what failed, waits or backs off. What is right already runs on."""
+    client(instance, socket).retry(name)
+    show.say(f"{name} is tried again; see: xmod-agent status {name}")
+
+
 def restart(name: Name, instance: Instance = "default", socket: Socket = None) -> None:
     """Start the service's replicas again, and try again what had failed."""
     client(instance, socket).restart(name)
@@ -81,17 +125,42 @@ def restart(name: Name, instance: Instance = "default", socket: Socket = None) -
 
 
 def rollout(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The service's name.")] = None,
+    name: OneName = None,
     *,
-    everything: Annotated[bool, typer.Option("--all", help="Every service, one at a time.")] = False,
+    everything: Everything = False,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Take back what is not through: of NAME, else of all.")
+    ] = False,
     instance: Instance = "default",
     socket: Socket = None,
 ) -> None:
     """Let a service take what its spec resolves to now, where an upgrade of the agent or its settings changed that."""
-    if (name is None) != everything:
-        raise refuse("name one service, or say --all")
+    if cancel and not (name and everything):
+        gone = client(instance, socket).cancel_rollout([name] if name else [])
+        show.say("cancelled: " + ", ".join(gone) if gone else "no rollout is under way")
+        return
+    _check_one_or_all(name, everything=everything)
     taken = client(instance, socket).rollout([name] if name else [])
     show.say("rolled out, one at a time: " + ", ".join(taken) if taken else "nothing resolves differently now")
+
+
+def forget(
+    name: Name,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    instance: Instance = "default",
+    socket: Socket = None,
+) -> None:
+    """Give a service up: what runs of it runs on, and the agent never touches it again. Prints what is left."""
+    agent = client(instance, socket)
+    if not yes:
+        if not asked():
+            raise refuse("this gives a service up and nobody can be asked here; say --yes if that is meant")
+        typer.confirm(f"Give up {show.plain(name)}? It runs on, and the agent will never touch it again.", abort=True)
+    left = agent.forget(name)
+    show.say(f"{name} is forgotten" + ("; this is left:" if left else "; nothing of it is left"))
+    for sentence in left:
+        show.say(f"  {sentence}")
 
 
 def adopt(
@@ -105,6 +174,11 @@ def adopt(
     """Treat services that came from another source as this source's, so that they may be changed and removed."""
     count = client(instance, socket).adopt(source)
     show.say(f"adopted {show.count(count, 'service')} from {source}")
+
+
+def _check_one_or_all(name: str | None, *, everything: bool) -> None:
+    if (name is None) != everything:
+        raise refuse("name one service, or say --all")
 
 
 def asked() -> bool:

@@ -44,7 +44,8 @@ class GoalContext:
 
     A facet (images, ledger, router, dial) is the shimlet's own, else this host's if the shimlet is local, else None,
     and then a goal about it holds. `keep`: digests that must stay, stopped, as the record of a failure.
-    `restart_after`: replicas that started earlier are to be started again.
+    `restart_after`: replicas that started earlier are to be started again. `retry`: when somebody asked for another try;
+    a pause that began before that is over.
     """
 
     target: Service
@@ -59,6 +60,7 @@ class GoalContext:
     secrets: Secrets
     keep: frozenset[Digest] = frozenset()
     restart_after: datetime | None = None
+    retry: datetime | None = None
 
     @property
     def generation(self) -> Generation | None:

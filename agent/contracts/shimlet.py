@@ -106,6 +106,20 @@ class Images(Protocol):
         """Bring it here. Permanent: it does not exist or we may not have it; Transient: try later."""
 
 
+@runtime_checkable
+class Ownership(Protocol):
+    """A world in which something can stop being ours and run on."""
+
+    def release(self, name: ServiceName) -> tuple[str, ...]:
+        """Give up all of a service: it runs on untouched, and neither `list` nor `observe` has it from now on.
+
+        That holds for every later agent of this owner, with its state folder lost too, as far as a world can carry it.
+        Returns a sentence on each replica that is left ("container NAME (ID), running at 127.0.0.1:18000"). Nothing there:
+        nothing to say. Transient while something of it is being stopped. Asked again after a kill it gives up the rest.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Health:
     """What a probe last said of a replica. `failures`: unanswered in a row; `loading`: it says that it is not ready yet."""
@@ -201,6 +215,7 @@ __all__ = [
     "Health",
     "Images",
     "Ledger",
+    "Ownership",
     "Room",
     "Route",
     "Router",

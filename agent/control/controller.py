@@ -12,14 +12,15 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from agent.clock import Clock
-from agent.contracts import Failed, Fate, ServiceName, Verdict
-from agent.control import gate, opinion, plan
+from agent.contracts import Failed, Fate, Pending, ServiceName, Verdict
+from agent.control import forgetting, gate, opinion, plan, suspension
 from agent.control.board import Board
 from agent.control.desired import DesiredState
 from agent.control.facts import Facts
-from agent.control.plan import Inputs, Intent, Keep, Remove, Run
+from agent.control.forgetting import Giving
+from agent.control.plan import Forget, Inputs, Intent, Keep, Remove, Run
 from agent.control.reconciler import Look
-from agent.control.words import Words
+from agent.control.words import Suspension, UnknownNameError, Words
 from agent.control.workqueue import Priority, WorkQueue
 from agent.control.world import World
 
@@ -31,10 +32,6 @@ class Memory(Protocol):
 
     def save(self, data: Mapping[str, Any]) -> None:
         """Keep them; never raises."""
-
-
-class UnknownNameError(LookupError):
-    """A word about a service that does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +97,7 @@ class Controller:
         self._sightings = _Sightings()
         self._born: dict[ServiceName, datetime] = {}
         self._listed: set[str] = set()
+        self._forgetting: dict[ServiceName, Giving] = {}
 
     # what a worker asks
 
@@ -113,17 +111,22 @@ class Controller:
             if look.gone and isinstance(look.intent, Remove):
                 self._gone(look.name, moved=look.intent.moved)
                 return
+            if isinstance(look.intent, Forget):
+                self._given_up(look, verdict)
+                return
+            if look.settled:
+                still = {**self._words.still, look.name: self._words.still.get(look.name, False)}
+                self._keep(replace(self._words, still=still))
+                self.replan()
             if isinstance(look.intent, Run):
-                taken = look.intent.restart_after if look.intent.retry else None
-                restarts = {
-                    name: at
-                    for name, at in self._words.restarts.items()
-                    if name != look.name or taken is None or at > taken
-                }
+                restarts, retries = (
+                    {name: at for name, at in asked.items() if name != look.name or not _taken(look.intent, at)}
+                    for asked in (self._words.restarts, self._words.retries)
+                )
                 rollouts = self._words.rollouts
                 if not look.intent.note and not isinstance(verdict, Failed):
                     rollouts = tuple(name for name in rollouts if name != look.name)
-                words = replace(self._words, restarts=restarts, rollouts=rollouts)
+                words = replace(self._words, restarts=restarts, retries=retries, rollouts=rollouts)
                 if words != self._words:
                     self._keep(words)
                     self.replan()
@@ -139,6 +142,26 @@ class Controller:
             log.info("service removed", extra={"service": name})
             self._keep(self._words.without(name))
         self.replan()
+
+    def _given_up(self, look: Look, verdict: Verdict) -> None:
+        """It runs on and is not ours any more; or its world cannot do that."""
+        giving = self._forgetting.get(look.name, Giving())
+        giving.left.extend(look.left)
+        if look.gone and plan.seen(self._world.sights(), look.name):
+            self.replan()  # it is in another world, too
+            return
+        self._forgetting.pop(look.name, None)
+        if look.gone:
+            self._born.pop(look.name, None)
+            log.warning("service given up, what is left runs on", extra={"service": look.name, "detail": giving.left})
+            if self._desired is None or self._desired.spec(look.name) is None:
+                self._keep(self._words.without(look.name))
+        self.replan()
+        if look.gone:
+            giving.done.set_result(tuple(giving.left))
+        else:
+            why = verdict.message if isinstance(verdict, Pending | Failed) else ""
+            giving.done.set_exception(UnknownNameError(f"cannot forget {look.name}: {why}"))
 
     # what changes
 
@@ -191,7 +214,7 @@ class Controller:
     def replan(self, priority: Priority = Priority.DRIFT) -> None:
         """Make the plan anew, and queue every name whose intent changed."""
         with self._lock:
-            inputs = Inputs(self._desired, self._world.sights(), self._words)
+            inputs = self._inputs()
             self._keep(plan.noted(inputs))
             inputs = replace(inputs, words=self._words)
             judgement = self._judge(inputs)
@@ -203,6 +226,9 @@ class Controller:
                     self._changed(name, old, intent, now, priority)
             for name in before.keys() - self._intents.keys():
                 self._queue.add(name, lane=plan.lane(before[name]), priority=Priority.RESYNC)
+
+    def _inputs(self) -> Inputs:
+        return Inputs(self._desired, self._world.sights(), self._words, frozenset(self._forgetting))
 
     def _changed(
         self, name: ServiceName, old: Intent | None, intent: Intent, now: datetime, priority: Priority
@@ -328,6 +354,52 @@ class Controller:
             self._keep(replace(self._words, restarts={**self._words.restarts, name: self._clock.now()}))
             self.replan(Priority.CHANGE)
 
+    def retry(self, name: ServiceName) -> None:
+        """Try again now what failed, waits or backs off; replicas that are right run on."""
+        with self._lock:
+            intent, status = self._intents.get(name), self._board.get(name)
+            if not isinstance(intent, Run):
+                why = f"it is kept: {intent.reason}" if isinstance(intent, Keep) else "no such service is wanted"
+                raise UnknownNameError(f"cannot retry {name}: {why}")
+            if status is not None and status.converged.holds:
+                hint = f"; {intent.message}" if intent.note else ""
+                raise UnknownNameError(f"there is nothing to retry: {name} is as it is wanted{hint}")
+            self._keep(replace(self._words, retries={**self._words.retries, name: self._clock.now()}))
+            self._queue.forget(name)
+            self.replan(Priority.CHANGE)
+            self._queue.add(name, lane=plan.lane(intent), priority=Priority.CHANGE)
+
+    def suspend(self, name: ServiceName | None, reason: str = "") -> None:
+        """Leave this service as it is, without a name all of them, also those that come later, until it is resumed."""
+        with self._lock:
+            said = Suspension(self._clock.now(), reason)
+            words = self._words
+            if name is None:
+                self._keep(suspension.all_suspended(words, said))
+            else:
+                self._keep(suspension.suspended(words, name, said, self._intents.keys()))
+            self.replan(Priority.CHANGE)
+
+    def resume(self, name: ServiceName | None) -> tuple[ServiceName, ...]:
+        """Take back what an operator suspended, without a name all of it; which services that goes for.
+
+        What its spec suspends stays suspended: see `suspended_by_spec`.
+        """
+        with self._lock:
+            before = {n for n, intent in self._intents.items() if _suspended(intent)}
+            if name is None:
+                self._keep(suspension.all_resumed(self._words))
+            else:
+                spec = self._desired.spec(name) if self._desired is not None else None
+                self._keep(suspension.resumed(self._words, name, spec, self._intents.keys()))
+            self.replan(Priority.CHANGE)
+            return tuple(sorted(n for n in before if not _suspended(self._intents.get(n))))
+
+    def suspended_by_spec(self) -> Mapping[ServiceName, str]:
+        """Services whose own spec suspends them, and where it stands."""
+        wanted = self._desired.wanted if self._desired is not None else {}
+        return {name: f"{w.service.file}:{w.line}" for name, w in sorted(wanted.items()) if w.suspended}
+
     def rollout(self, names: Sequence[ServiceName]) -> tuple[ServiceName, ...]:
         """Let these, all if none is named, take what their specs resolve to now, one after the other."""
         with self._lock:
@@ -336,12 +408,42 @@ class Controller:
             for name in names:
                 if name not in able:
                     others = ", ".join(able) or "none does"
-                    raise UnknownNameError(f"{name} does not resolve differently now; those that do: {others}")
+                    hint = f" (its rollout was begun: xmod-agent retry {name})" if name in self._words.rollouts else ""
+                    raise UnknownNameError(f"{name} does not resolve differently now{hint}; those that do: {others}")
             asked = tuple(names) or tuple(able)
             rollouts = (*self._words.rollouts, *(name for name in asked if name not in self._words.rollouts))
             self._keep(replace(self._words, rollouts=rollouts))
             self.replan(Priority.CHANGE)
             return asked
+
+    def cancel_rollout(self, names: Sequence[ServiceName]) -> tuple[ServiceName, ...]:
+        """Take back rollouts, all if none is named, that are not through; what one has brought up already stays."""
+        with self._lock:
+            for name in names:
+                if name not in self._words.rollouts:
+                    others = ", ".join(self._words.rollouts) or "none"
+                    raise UnknownNameError(f"no rollout of {name} is under way; under way: {others}")
+            asked = tuple(names) or self._words.rollouts
+            self._keep(replace(self._words, rollouts=tuple(n for n in self._words.rollouts if n not in asked)))
+            self.replan(Priority.CHANGE)
+            return asked
+
+    def forget(self, name: ServiceName) -> Giving:
+        """Give up a service: what there is of it runs on, and is not ours any more. `done` tells when and what is left."""
+        with self._lock:
+            intent = self._intents.get(name)
+            why = forgetting.refusal(name, self._inputs(), intent, sorted(self._intents))
+            if why:
+                raise UnknownNameError(f"cannot forget {name}: {why}")
+            giving = self._forgetting.setdefault(name, Giving())
+            self.replan(Priority.CHANGE)
+            return giving
+
+    def unforget(self, name: ServiceName) -> None:
+        """Give it up no longer: its world does not answer."""
+        with self._lock:
+            self._forgetting.pop(name, None)
+            self.replan()
 
     def adopt(self, source: str) -> int:
         """Treat services of another source as this one's; how many there are."""
@@ -364,6 +466,10 @@ class Controller:
         """The whole plan."""
         return self._intents
 
+    def words(self) -> Words:
+        """All that an operator said and that is in force."""
+        return self._words
+
     def desired(self) -> DesiredState | None:
         """What the source said last."""
         return self._desired
@@ -372,6 +478,15 @@ class Controller:
         if words != self._words:
             self._words = words
             self._memory.save(words.to_plain())
+
+
+def _taken(run: Run, asked: datetime) -> bool:
+    """A look at this answers what was asked then."""
+    return run.retry is not None and asked <= run.retry
+
+
+def _suspended(intent: Intent | None) -> bool:
+    return isinstance(intent, Keep) and intent.reason == suspension.SUSPENDED
 
 
 def _only_moved(old: Run, new: Run) -> bool:

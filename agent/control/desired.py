@@ -72,6 +72,11 @@ class DesiredState:
         last = {name: doubt.last.secrets for name, doubt in self.doubts.items() if doubt.last is not None}
         return last | {name: wanted.secrets for name, wanted in self.wanted.items()}
 
+    def spec(self, name: ServiceName) -> Wanted | None:
+        """What is wanted of it, or was by its last good word; None if no word of it is known."""
+        doubt = self.doubts.get(name)
+        return self.wanted.get(name) or (doubt.last if doubt is not None else None)
+
     def doubt(self, name: ServiceName, file: str) -> Doubt | None:
         """Why a name that no valid file holds may still be wanted; `file`: where its mark says that it came from."""
         known = self.doubts.get(name)

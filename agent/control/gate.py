@@ -20,13 +20,14 @@ STAYING = (OVER_BUDGET, SOURCE_EMPTY, SOURCE_REPLACED)  # once held for one of t
 class Candidate:
     """A service that runs and that no file wants here. `source`: the id in its mark.
 
-    `host`: for which host its spec was last read when it was wanted, "" if unknown.
+    `host`: for which host its spec was last read when it was wanted, "" if unknown. `suspended`: why, "" if it is not.
     """
 
     name: ServiceName
     source: str
     protected: bool = False
     host: str = ""
+    suspended: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,8 @@ def judge(
 
 def _never(candidate: Candidate, evidence: Evidence) -> tuple[str, str] | None:
     """What no approval overrides: it would delete on no word at all, or on somebody else's."""
+    if candidate.suspended:
+        return "Suspended", f"no file wants it any more, but {candidate.suspended}"
     if candidate.protected:
         return "Protected", "its spec said xmod.dev/prune: disabled; put it back without that to remove it"
     if evidence.unread:

@@ -6,7 +6,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from agent.contracts import Dial, Digest, Images, Ledger, Router, Secrets, ServiceName, Shimlet
+from agent.contracts import Dial, Digest, Images, Ledger, Ownership, Router, Secrets, ServiceName, Shimlet
 
 
 class HostLedger(Ledger, Protocol):
@@ -54,6 +54,7 @@ class Facets:
     ledger: Ledger | None
     router: Router | None
     dial: Dial | None
+    ownership: Ownership | None
 
 
 def facets_of(shimlet: Shimlet, host: Host) -> Facets:
@@ -64,4 +65,5 @@ def facets_of(shimlet: Shimlet, host: Host) -> Facets:
         ledger=shimlet if isinstance(shimlet, Ledger) else lent.ledger if lent is not None else None,
         router=shimlet if isinstance(shimlet, Router) else lent.router if lent is not None else None,
         dial=shimlet if isinstance(shimlet, Dial) else lent.dial if lent is not None else None,
+        ownership=shimlet if isinstance(shimlet, Ownership) else None,
     )

@@ -9,10 +9,11 @@ from datetime import datetime, timedelta
 from agent.contracts import Achieved, Dial, Digest, Failed, Generation, Pending, State, Verdict
 from agent.control import rollout
 from agent.control.board import Phase, Status, Truth
-from agent.control.plan import Intent, Keep, Remove, Run, lane
+from agent.control.plan import Forget, Intent, Keep, Remove, Run, lane
 from agent.control.reconciler import REFUSED, Look
+from agent.control.suspension import SUSPENDED
 
-_BLOCKED = {"Suspended": "suspended", "SpecInvalid": "failed", "DuplicateName": "failed"}
+_BLOCKED = {SUSPENDED: "suspended", "SpecInvalid": "failed", "DuplicateName": "failed"}
 _AS_APPLIED = (
     "ResolvesDifferently",
     "RolloutWaits",
@@ -56,9 +57,10 @@ def status(
     """What is thought of a service after a look. `wait`: seconds until the next one; `deadline`: until it is stalled."""
     serves, routed, ready = truth
     wanted = look.intent.service if isinstance(look.intent, Run) else None
+    wish = look.intent.wanted if isinstance(look.intent, Keep) else wanted
     converged = _converged(look, verdict)
     same = before is not None and wanted is not None and before.wanted == wanted.digest
-    since = _since(look.intent, converged, before, now)
+    since = None if _in_effect(look.intent, routed) else _since(look.intent, converged, before, now)
     if isinstance(verdict, Pending) and since is not None and (now - since).total_seconds() > deadline:
         converged = replace(converged, message=f"stalled: {converged.message or converged.reason}")
     shown = wanted or (routed.service if routed is not None else look.target)
@@ -79,7 +81,7 @@ def status(
         shimlet=lane(look.intent),
         goalset=look.goalset or (shown.goalset if shown is not None else ""),
         goal=look.goal,
-        wanted=wanted.digest if wanted is not None else "",
+        wanted=wish.digest if wish is not None else "",
         routed=routed.service.digest if routed is not None else "",
         revision=walked.revision if walked is not None else "",
         file=shown.file if shown is not None else "",
@@ -147,17 +149,27 @@ def _since(intent: Intent, converged: Truth, before: Status | None, now: datetim
     return before.wanted_since if before is not None and before.wanted_since is not None else now
 
 
+def _in_effect(intent: Intent, routed: Generation | None) -> bool:
+    """What is suspended is what git says all the same: nothing is behind."""
+    wish = intent.wanted if isinstance(intent, Keep) and intent.reason == SUSPENDED else None
+    if wish is None or routed is None:
+        return False
+    return routed.service.digest == wish.digest and len(routed.live) == wish.replicas
+
+
 def _phase(intent: Intent, converged: Truth, serves: Truth, verdict: Verdict, *, worse: bool) -> Phase:
     if isinstance(intent, Remove):
         return Phase.REMOVING
-    if isinstance(intent, Keep):
-        return Phase.SUSPENDED if intent.reason == "Suspended" else Phase.KEPT
+    if isinstance(intent, Keep) and intent.reason == converged.reason == SUSPENDED:
+        return Phase.SUSPENDED
+    if isinstance(intent, Forget) or (isinstance(intent, Keep) and intent.reason != SUSPENDED):
+        return Phase.KEPT
     if isinstance(verdict, Failed):
         return Phase.DEGRADED if serves.holds else Phase.FAILED
     if converged.reason == REFUSED and not worse:
         return Phase.KEPT
     if isinstance(verdict, Achieved):
-        if intent.note and not converged.holds:
+        if isinstance(intent, Run) and intent.note and not converged.holds:
             return Phase.KEPT
         return Phase.READY if serves.holds else Phase.DEGRADED
     return Phase.DEGRADED if worse else Phase.PROGRESSING
@@ -201,8 +213,14 @@ def _notices(look: Look) -> tuple[str, ...]:
     notices = [g.notice for g in look.observed.generations if g.notice] if look.observed is not None else []
     if isinstance(look.intent, Run) and look.intent.note:
         notices.append(f"{look.intent.note}: {look.intent.message}")
+    if isinstance(look.intent, Keep) and look.intent.settle and look.target is not None and not look.settled:
+        notices.append(
+            f"it was down in the midst of a change: it is suspended as soon as it serves: {look.intent.message}"
+        )
     if look.waits:
         notices.append(f"the new version waits: {look.waits}")
     if look.burnt:
-        notices.append(f"the wanted version is not tried again until its spec changes: {look.burnt}")
+        notices.append(
+            f"the wanted version is not tried again until its spec changes (or xmod-agent retry {look.name}): {look.burnt}"
+        )
     return tuple(dict.fromkeys(notices))

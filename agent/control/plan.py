@@ -10,9 +10,11 @@ from datetime import datetime
 from typing import TypeAlias
 
 from agent.contracts import Digest, Fate, Generation, Observed, Service, ServiceName
+from agent.control import suspension
 from agent.control.desired import DesiredState, Doubt
 from agent.control.gate import Candidate, Judgement
 from agent.control.rollout import as_it_runs
+from agent.control.suspension import SUSPENDED
 from agent.control.words import Words
 from agent.control.world import Sight
 from agent.spec.resolve import Wanted
@@ -23,14 +25,14 @@ class Run:
     """Walk towards this service.
 
     `note`, `message`: why it is not simply what git says ("" if it is). `restart_after`: replicas that started earlier are
-    started again. `retry`: somebody asked for another try of what failed.
+    started again. `retry`: when somebody asked for another try of what failed or waits.
     """
 
     service: Service
     note: str = ""
     message: str = ""
     restart_after: datetime | None = None
-    retry: bool = False
+    retry: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +50,37 @@ class Remove:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Hands off. `shimlet`: where it is, "" if nothing of it is seen. `since`: of the reason, if it is known."""
+    """Hands off. `shimlet`: where it is, "" if nothing of it is seen. `since`: of the reason, if it is known.
+
+    `wanted`: what would run if it were not for that. `settle`: what served and was stopped for a change is brought up first.
+    """
 
     shimlet: str
     reason: str
     message: str = ""
     since: datetime | None = None
+    wanted: Service | None = None
+    settle: bool = False
 
 
-Intent: TypeAlias = Run | Remove | Keep
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Give up what is there: it is not ours any more, and runs on."""
+
+    shimlet: str
+
+
+Intent: TypeAlias = Run | Remove | Keep | Forget
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """All that a plan is made of."""
+    """All that a plan is made of. `forgetting`: names that are being given up now."""
 
     desired: DesiredState | None
     sights: Mapping[str, Sight]
     words: Words
+    forgetting: frozenset[ServiceName] = frozenset()
 
 
 def lane(intent: Intent) -> str:
@@ -88,7 +103,8 @@ def candidates(inputs: Inputs) -> list[Candidate]:
                 continue
             protected = inputs.words.protected.get(name, marked.service.protected)
             host = inputs.words.hosts.get(name, marked.service.host)
-            found[name] = Candidate(name, marked.service.source, protected=protected, host=host)
+            stays = suspension.why(inputs.words, name)
+            found[name] = Candidate(name, marked.service.source, protected=protected, host=host, suspended=stays)
     return sorted(found.values(), key=lambda candidate: candidate.name)
 
 
@@ -125,9 +141,38 @@ def noted(inputs: Inputs) -> Words:
             agreed[name] = (service.spec_digest, marked.service.digest)  # a setting changed what the spec says, no user
         elif not in_effect and known is not None and known[0] == service.spec_digest:
             agreed[name] = known
-    if (protected, agreed, hosts) == (words.protected, words.agreed, words.hosts):
-        return words
-    return replace(words, protected=protected, agreed=agreed, hosts=hosts)
+    now = _suspensions_noted(replace(words, protected=protected, agreed=agreed, hosts=hosts), desired, here, lost=lost)
+    return words if now == words else now
+
+
+def _suspensions_noted(
+    words: Words, desired: DesiredState, here: Mapping[ServiceName, Observed], *, lost: bool
+) -> Words:
+    """What was said of a service that is gone is void. `here`: all that is seen; `lost`: something may be unseen."""
+    spoken = words.suspended.keys() | words.excepted | words.retries.keys()
+    if not lost and not desired.unread and not desired.unexplained:
+        for name in spoken - here.keys() - desired.wanted.keys() - desired.doubts.keys():
+            words = words.without(name)
+    said = {name: spec.suspended for name in words.still if (spec := desired.spec(name)) is not None}
+    still = {
+        name: said.get(name, by_spec)
+        for name, by_spec in words.still.items()
+        if suspension.why(words, name, desired.spec(name), doubted=doubt_of(desired, name, here.get(name)) is not None)
+    }
+    return replace(words, still=still)
+
+
+def seen(sights: Mapping[str, Sight], name: ServiceName) -> list[tuple[str, Observed]]:
+    """In which worlds something of it is, as last seen."""
+    return _places(sights).get(name, [])
+
+
+def doubt_of(desired: DesiredState, name: ServiceName, observed: Observed | None) -> Doubt | None:
+    """Why a name that no valid file holds may be wanted all the same."""
+    if name in desired.wanted:
+        return None
+    marked = _newest(observed) if observed is not None else None
+    return desired.doubt(name, marked.service.file if marked is not None else "")
 
 
 def intents(inputs: Inputs, judgement: Judgement) -> dict[ServiceName, Intent]:
@@ -148,7 +193,13 @@ def intents(inputs: Inputs, judgement: Judgement) -> dict[ServiceName, Intent]:
     for name, doubt in desired.doubts.items():
         if doubt.last is not None:
             plan[name] = _noted(_wanted(doubt.last, places.get(name, ()), inputs), doubt)
-    return _in_turn(plan, inputs, places)
+    for name, found in places.items():
+        if name in inputs.forgetting:
+            plan[name] = Forget(found[0][0])
+    left_alone = {
+        name: _suspended(name, intent, desired, places.get(name, ()), inputs) for name, intent in plan.items()
+    }
+    return _in_turn(left_alone, inputs, places)
 
 
 def _places(sights: Mapping[str, Sight]) -> dict[ServiceName, list[tuple[str, Observed]]]:
@@ -160,13 +211,37 @@ def _places(sights: Mapping[str, Sight]) -> dict[ServiceName, list[tuple[str, Ob
     return places
 
 
+def _suspended(
+    name: ServiceName,
+    intent: Intent,
+    desired: DesiredState,
+    found: Sequence[tuple[str, Observed]],
+    inputs: Inputs,
+) -> Intent:
+    """Whatever was meant to happen to a suspended service does not."""
+    if isinstance(intent, Forget):
+        return intent
+    spec = desired.spec(name)
+    doubted = doubt_of(desired, name, found[0][1] if found else None) is not None
+    why = suspension.why(inputs.words, name, spec, doubted=doubted)
+    if not why:
+        return intent
+    since = intent.since if isinstance(intent, Keep) else None
+    return Keep(
+        found[0][0] if found else lane(intent),
+        SUSPENDED,
+        intent.message if isinstance(intent, Keep) and intent.reason == SUSPENDED else why,
+        since,
+        wanted=spec.service if spec is not None else None,
+        settle=name not in inputs.words.still,
+    )
+
+
 def _wanted(wanted: Wanted, found: Sequence[tuple[str, Observed]], inputs: Inputs) -> Intent:
     service = wanted.service
     sight = inputs.sights.get(service.shimlet)
-    asked = inputs.words.restarts.get(service.name)
+    asked, again = _asked(service.name, inputs.words)
     after = _latest(wanted.restarted_at, asked)
-    if wanted.suspended:
-        return Keep(service.shimlet, "Suspended", "its spec says xmod.dev/suspend")
     if sight is None or sight.services is None or sight.error:
         why = sight.error if sight is not None else f"there is no shimlet {service.shimlet}"
         return Keep(service.shimlet, "WorldUnseen", why)
@@ -180,9 +255,9 @@ def _wanted(wanted: Wanted, found: Sequence[tuple[str, Observed]], inputs: Input
         if same and applied is not None and service.name not in inputs.words.rollouts:
             message = f"its spec resolves to shimlet {service.shimlet} now; xmod-agent rollout {service.name}"
             kept = replace(_as_applied(service, applied), shimlet=applied.service.shimlet)
-            return Run(kept, "ResolvesDifferently", message, after, asked is not None)
+            return Run(kept, "ResolvesDifferently", message, after, again)
         return Remove(elsewhere[0], service)
-    return Run(service, restart_after=after, retry=asked is not None)
+    return Run(service, restart_after=after, retry=again)
 
 
 def _noted(intent: Intent, doubt: Doubt) -> Intent:
@@ -199,7 +274,8 @@ def _unwanted(
 ) -> Intent:
     """A name that no file holds for sure: it goes, is held, or runs on as it was applied."""
     shimlet, observed = found[0]
-    error, asked = inputs.sights[shimlet].error, inputs.words.restarts.get(name)
+    error = inputs.sights[shimlet].error
+    asked, again = _asked(name, inputs.words)
     if name in judgement.allowed:
         return Remove(shimlet)
     held = judgement.held.get(name)
@@ -211,7 +287,13 @@ def _unwanted(
         return Keep(shimlet, "WorldUnseen", error or "it is not seen now")
     if error or marked is None or marked.fate is Fate.FAILED:
         return Keep(shimlet, doubt.reason, doubt.message)
-    return Run(as_it_runs(marked), doubt.reason, doubt.message, restart_after=asked, retry=asked is not None)
+    return Run(as_it_runs(marked), doubt.reason, doubt.message, restart_after=asked, retry=again)
+
+
+def _asked(name: ServiceName, words: Words) -> tuple[datetime | None, datetime | None]:
+    """When an operator asked for a restart, and when for another try: each restart is one."""
+    restart = words.restarts.get(name)
+    return restart, _latest(restart, words.retries.get(name))
 
 
 def _in_turn(
@@ -219,30 +301,37 @@ def _in_turn(
     inputs: Inputs,
     places: Mapping[ServiceName, Sequence[tuple[str, Observed]]],
 ) -> dict[ServiceName, Intent]:
-    """An upgrade restarts nothing: what resolves differently runs on as applied, until a rollout lets it go, in turn."""
+    """An upgrade restarts nothing: what resolves differently runs on as applied, until a rollout lets it go, in turn.
+
+    What failed in its rollout is tried again only by another one, once that one was cancelled.
+    """
     busy = ""
     for name in [*inputs.words.rollouts, *sorted(plan.keys() - set(inputs.words.rollouts))]:
         intent = plan.get(name)
         if not isinstance(intent, Run) or intent.note or name not in places:
             continue
         observed = places[name][0][1]
-        applied = _applied(intent.service, observed, inputs.words.agreed.get(name))
-        if name in inputs.words.rollouts and not busy:
+        asked = name in inputs.words.rollouts
+        applied = _applied(intent.service, observed, inputs.words.agreed.get(name), asked=asked)
+        if asked and not busy:
             if applied is not None or len(observed.generations) > 1:
                 busy = name  # its turn lasts until the new one serves alone; a failed one halts the rest
             continue
         if applied is not None:
             message = f"its spec resolves to {intent.service.digest[:8]} now; xmod-agent rollout {name}"
             note = "ResolvesDifferently"
-            if name in inputs.words.rollouts:
+            if asked:
                 note, message = "RolloutWaits", f"after {busy}, which is not through yet"
             plan[name] = replace(intent, service=_as_applied(intent.service, applied), note=note, message=message)
     return plan
 
 
-def _applied(service: Service, observed: Observed, agreed: tuple[Digest, Digest] | None) -> Generation | None:
-    """The generation that the same spec was applied as, if it resolves differently now."""
-    if observed.generation(service.digest) is not None:
+def _applied(
+    service: Service, observed: Observed, agreed: tuple[Digest, Digest] | None, *, asked: bool
+) -> Generation | None:
+    """The generation that the same spec was applied as, if it resolves differently now. `asked`: its rollout was."""
+    own = observed.generation(service.digest)
+    if own is not None and (asked or own.fate is not Fate.FAILED):
         return None
     same = [g for g in observed.generations if _same(service, g, agreed)]
     return next((g for g in reversed(same) if g.fate is not Fate.FAILED), None)

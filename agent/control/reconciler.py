@@ -38,7 +38,7 @@ from agent.control.board import GoalState
 from agent.control.facts import Facts
 from agent.control.lending import Facets, Host, facets_of
 from agent.control.noting import Noting
-from agent.control.plan import Intent, Keep, Remove, Run, lane
+from agent.control.plan import Forget, Intent, Keep, Remove, Run, lane
 from agent.control.world import World
 
 REFUSED = "PolicyRefused"
@@ -64,7 +64,10 @@ class _Burn:
 
 @dataclass(slots=True)
 class Look:
-    """One look as it goes: filled in along the way, so that a look that ends in an error still tells how far it came."""
+    """One look as it goes: filled in along the way, so that a look that ends in an error still tells how far it came.
+
+    `settled`: nothing of a suspended service is half done. `left`: what runs on of one that was given up, a sentence each.
+    """
 
     name: ServiceName
     intent: Intent
@@ -77,6 +80,8 @@ class Look:
     goals: list[GoalState] = field(default_factory=list)
     acted: bool = False
     gone: bool = False
+    settled: bool = False
+    left: tuple[str, ...] = ()
 
 
 class Reconciler:
@@ -112,9 +117,9 @@ class Reconciler:
             case Remove() as remove:
                 return self._remove(look, remove)
             case Keep() as keep:
-                if keep.shimlet in self._world.shimlets:
-                    look.observed = self._world.unseen(keep.shimlet, look.name) or self._seen(keep.shimlet, look.name)
-                return Pending(keep.reason, keep.message)
+                return self._kept(look, keep)
+            case Forget() as forget:
+                return self._release(look, forget)
 
     def forget(self, name: ServiceName) -> None:
         """Nothing of the service is wanted or left."""
@@ -133,6 +138,45 @@ class Reconciler:
         cached = self._world.cached(shimlet, name)
         return cached if cached is not None else self._world.observe(shimlet, name)
 
+    def _kept(self, look: Look, keep: Keep) -> Verdict:
+        """Only see to it; but never leave alone what served, was stopped for a change, and is not replaced yet."""
+        verdict = Pending(keep.reason, keep.message)
+        shimlet = self._world.shimlets.get(keep.shimlet)
+        if shimlet is None:
+            return verdict
+        look.observed = self._world.unseen(keep.shimlet, look.name)
+        if look.observed is not None:
+            return verdict
+        look.observed = (
+            self._world.observe(keep.shimlet, look.name) if keep.settle else self._seen(keep.shimlet, look.name)
+        )
+        target = rollout.unfinished(look.observed, route=self._routed(look.name, shimlet)) if keep.settle else None
+        look.settled = keep.settle and target is None
+        if target is None or target.service is None:
+            return verdict
+        look.target = target.service
+        self._host.ledger.keep_only(look.name, target.service.digest)
+        ctx = replace(self._context(look, target.service, shimlet), keep=target.keep)
+        walked = self._towards(look, ctx, fresh=True)
+        look.settled = isinstance(walked, Achieved)
+        return verdict if look.settled else walked
+
+    def _release(self, look: Look, forget: Forget) -> Verdict:
+        """Give up what is there, and all that is known of it."""
+        shimlet = self._world.shimlets[forget.shimlet]
+        ownership = self.facets(shimlet).ownership
+        if ownership is None:
+            message = f"shimlet {forget.shimlet} cannot give up what it runs; suspend {look.name} instead, or remove it"
+            raise Permanent(message, reason="CannotForget")
+        self._world.touch(forget.shimlet, look.name)
+        look.left = ownership.release(look.name)
+        look.observed = self._world.observe(forget.shimlet, look.name)
+        if look.observed.generations:
+            return Pending("Forgetting", "something of it is ours still", retry_after=1.0)
+        self.forget(look.name)
+        look.gone = True
+        return Achieved()
+
     def _run(self, look: Look, run: Run) -> Verdict:
         wanted = run.service
         shimlet = self._world.shimlets[wanted.shimlet]
@@ -141,7 +185,7 @@ class Reconciler:
             cached = None  # no list tells when that is gone
         look.observed = cached if cached is not None else self._world.observe(wanted.shimlet, look.name)
         _check_foreign(look.observed, wanted)
-        if run.retry:
+        if run.retry is not None:
             self._burnt.pop(look.name, None)
         target = self._target(look, run, shimlet)
         look.target, look.burnt, look.waits = target.service, target.burnt, target.waits
@@ -149,7 +193,7 @@ class Reconciler:
             return self._put_aside(look, shimlet, target.burnt)
         self._host.ledger.keep_only(look.name, target.service.digest)
         ctx = self._context(look, target.service, shimlet)
-        ctx = replace(ctx, keep=target.keep, restart_after=run.restart_after)
+        ctx = replace(ctx, keep=target.keep, restart_after=run.restart_after, retry=run.retry)
         try:
             verdict = self._towards(look, ctx, fresh=cached is None)
         except _Refused as refusal:
@@ -161,6 +205,7 @@ class Reconciler:
                 return Pending("NoRoom", target.waits)
             if target.burnt:
                 return Failed("RolledBack", target.burnt)
+            self._burnt.pop(look.name, None)  # as in the world, where what is wanted took the records of others away
         return verdict
 
     def _towards(self, look: Look, ctx: GoalContext, *, fresh: bool) -> Verdict:
@@ -196,7 +241,9 @@ class Reconciler:
         observed = look.observed or Observed(look.name)
         memory = self._burnt.get(look.name, {})
         burnt = rollout.burnt_reason(run.service, observed, {digest: burn.why for digest, burn in memory.items()})
-        if burnt and (run.retry or _asked_again(run, observed, memory.get(run.service.digest), self._clock.now())):
+        if burnt and (
+            run.retry is not None or _asked_again(run, observed, memory.get(run.service.digest), self._clock.now())
+        ):
             memory.pop(run.service.digest, None)
             burnt = ""
         facets = self.facets(shimlet)

@@ -7,7 +7,7 @@ a digest that ever served is never burnt; and a wish that cannot be placed does 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from agent.contracts import Digest, Fate, Generation, Observed, Room, Service
+from agent.contracts import Digest, Fate, Generation, Observed, Room, Service, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,23 @@ def beside(refused: Service, observed: Observed, *, route: Digest | None) -> Tar
     if proven is None or any(g.live for g in rest):
         return None
     return Target(as_it_runs(proven), frozenset(g.service.digest for g in rest) | {refused.digest})
+
+
+def unfinished(observed: Observed, *, route: Digest | None) -> Target | None:
+    """Where to walk before a service may be left alone. None: nothing that served was stopped for something else.
+
+    What came in its place already is brought to its end; else the proven one is started again, and all others are kept.
+    """
+    served = [g for g in observed.generations if g.fate is Fate.SERVED]
+    if not served or any(g.live for g in served):
+        return None
+    coming = next((g for g in reversed(observed.generations) if g.fate is Fate.NEW and g.live), None)
+    if coming is not None:
+        return Target(coming.service)
+    proven = _proven(served, route)
+    if proven is None or all(replica.state is State.EXITED for replica in proven.replicas):
+        return None
+    return Target(as_it_runs(proven), frozenset(g.service.digest for g in observed.generations if g is not proven))
 
 
 def as_it_runs(generation: Generation) -> Service:

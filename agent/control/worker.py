@@ -32,7 +32,7 @@ from agent.contracts import (
 from agent.control import opinion
 from agent.control.board import Board, Truth
 from agent.control.facts import Facts
-from agent.control.plan import Intent, Keep, lane
+from agent.control.plan import Forget, Intent, Keep, lane
 from agent.control.reconciler import Look, Reconciler
 from agent.control.task import TaskPool
 from agent.control.workqueue import Priority, WorkQueue
@@ -52,7 +52,7 @@ class Plans(Protocol):
         ...
 
     def ended(self, look: Look, verdict: Verdict) -> None:
-        """A look came to an end of its intent: all goals hold, the spec failed, or nothing is left."""
+        """A look came to an end of its intent: all goals hold, the spec failed, or nothing is left to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,8 @@ class Worker:
         desk.tasks.end_look(name)
         desk.facts.reconciled(self._lane, result.word, desk.clock.monotonic() - began)
         wait = self._again(name, result)
-        if look.gone or result.word in ("achieved", "failed"):
+        given_up = isinstance(look.intent, Forget) and result.word in ("permanent", "error")
+        if look.gone or look.settled or given_up or result.word in ("achieved", "failed"):
             desk.plans.ended(look, result.verdict)
         if look.gone and desk.plans.intent(name) is None:
             self._forget(name)
@@ -134,7 +135,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - a bug in a goal or shimlet must not end the agent: it is logged and counted
             self._told_once(look, error)
             return _Result("error", Pending("Bug", f"{type(error).__name__}: {error}"), None, steady=False)
-        if isinstance(look.intent, Keep):
+        if isinstance(look.intent, Keep) and (look.settled or look.target is None):
             return _Result("kept", verdict, self._desk.resync(), Priority.RESYNC)
         match verdict:
             case Achieved():

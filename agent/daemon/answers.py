@@ -9,9 +9,10 @@ from agent import __version__
 from agent.clock import Clock
 from agent.contracts import ServiceName
 from agent.control.board import Board
-from agent.control.controller import Controller, UnknownNameError
+from agent.control.controller import Controller
 from agent.control.desired import DesiredState
 from agent.control.scanner import Scanner
+from agent.control.words import UnknownNameError
 from agent.control.workqueue import WorkQueue
 from agent.control.world import World
 from agent.daemon import parts
@@ -24,11 +25,14 @@ from agent.surface.operations import (
     HeldPrune,
     InvalidFile,
     Refused,
+    Resumed,
     SourceView,
+    SuspensionView,
     UnknownName,
     WorldView,
 )
 
+_FORGET = 15.0  # seconds that a world has to give something up
 _STUCK = 120.0  # seconds after which one look counts as stuck
 
 
@@ -65,7 +69,13 @@ class Answers:
             notices=tuple(notice for notice in (self.source.notice, self.journal.trouble) if notice),
             memory_is_new=not self.remembers and self.controller.inherited,
             host=str(parts.host_of(self.settings)),
+            suspended=self._suspended(),
         )
+
+    def _suspended(self) -> SuspensionView | None:
+        words = self.controller.words()
+        said = words.all_suspended
+        return SuspensionView(said.since, said.reason, tuple(sorted(words.excepted))) if said is not None else None
 
     def _source_view(self, desired: DesiredState | None) -> SourceView:
         if desired is None:
@@ -130,6 +140,40 @@ class Answers:
         """Let these services take what their specs resolve to now."""
         with _Refusing():
             return self.controller.rollout([ServiceName(name) for name in names])
+
+    def cancel_rollout(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Take back rollouts that are not through."""
+        with _Refusing():
+            return self.controller.cancel_rollout([ServiceName(name) for name in names])
+
+    def suspend(self, name: str | None, reason: str) -> None:
+        """Leave a service, or all, as it is."""
+        with _Refusing():
+            self.controller.suspend(None if name is None else ServiceName(name), reason)
+
+    def resume(self, name: str | None) -> Resumed:
+        """Take back what was suspended by word."""
+        with _Refusing():
+            names = self.controller.resume(None if name is None else ServiceName(name))
+            by_spec = self.controller.suspended_by_spec()
+            return Resumed(names, {n: place for n, place in by_spec.items() if name in (None, n)})
+
+    def retry(self, name: str) -> None:
+        """Try again now."""
+        with _Refusing():
+            self.controller.retry(ServiceName(name))
+
+    def forget(self, name: str) -> tuple[str, ...]:
+        """Give a service up, and wait for that; what could not be done in time is taken back."""
+        with _Refusing():
+            giving = self.controller.forget(ServiceName(name))
+            try:
+                return giving.done.result(timeout=_FORGET)
+            except TimeoutError:
+                self.controller.unforget(ServiceName(name))
+        status = self.board.get(ServiceName(name))
+        why = f" ({status.converged.reason}: {status.converged.message})" if status is not None else ""
+        raise Refused(f"{name} was not given up within {_FORGET:g} s{why}; say it again, it goes on where it stands")
 
     def adopt(self, source_id: str) -> int:
         """Treat services of another source as this one's."""

@@ -12,7 +12,7 @@ from agent.contracts import Fate, Observed, Permanent, ServiceName, Transient
 from agent.control import gate
 from agent.control import plan as planning
 from agent.control.desired import DesiredReader, DesiredState
-from agent.control.plan import Inputs, Intent, Keep, Remove, Run
+from agent.control.plan import Forget, Inputs, Intent, Keep, Remove, Run
 from agent.control.rollout import burnt_reason
 from agent.control.words import Words
 from agent.control.world import Sight
@@ -115,6 +115,8 @@ def _row(name: ServiceName, intent: Intent, observed: Observed, desired: Desired
         case Remove(shimlet=shimlet, wanted=wanted):
             why = "it moves to another shimlet" if wanted is not None else absence
             return PlanRow(Action.REMOVE, name, shimlet, why)
+        case Forget(shimlet=shimlet):
+            return PlanRow(Action.KEEP, name, shimlet, "it is being given up")
         case Run():
             return _run_row(name, intent, observed)
 

@@ -57,6 +57,7 @@ _HELD = (
     "SourceUnread",
     "HostChanged",
     "Protected",
+    "Suspended",
 )
 
 

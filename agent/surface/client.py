@@ -51,6 +51,27 @@ class Client:
         """Let these services (none named: all) take what their specs resolve to now."""
         return _names(self._ask("POST", "/local/v1/rollout", {"names": list(names)} if names else {"all": True}))
 
+    def cancel_rollout(self, names: Sequence[str]) -> Sequence[str]:
+        """Take back rollouts (none named: all) that are not through."""
+        body = {"names": list(names)} if names else {"all": True}
+        return _names(self._ask("POST", "/local/v1/cancel-rollout", body))
+
+    def suspend(self, name: str | None, reason: str = "") -> None:
+        """Leave a service (None: all, also those that come later) as it is."""
+        self._ask("POST", "/local/v1/suspend", {**_meant(name), "reason": reason})
+
+    def resume(self, name: str | None) -> Mapping[str, Any]:
+        """Take back what was suspended by word: "names" follow git again, "by_spec" stay suspended by their file."""
+        return self._ask("POST", "/local/v1/resume", _meant(name))
+
+    def retry(self, name: str) -> None:
+        """Try again now what failed, waits or backs off."""
+        self._ask("POST", f"/local/v1/retry/{quote(name, safe='')}")
+
+    def forget(self, name: str) -> Sequence[str]:
+        """Give a service up; a sentence on each replica that is left."""
+        return [str(sentence) for sentence in self._ask("POST", f"/local/v1/forget/{quote(name, safe='')}")["left"]]
+
     def adopt(self, source: str) -> int:
         """Treat another source's services as this one's; how many there are."""
         return int(self._ask("POST", "/local/v1/adopt", {"source": source})["adopted"])
@@ -133,6 +154,10 @@ class _Connection(http.client.HTTPConnection):
             sock.close()
             raise
         self.sock = sock
+
+
+def _meant(name: str | None) -> Mapping[str, Any]:
+    return {"all": True} if name is None else {"name": name}
 
 
 def _names(answer: Mapping[str, Any]) -> Sequence[str]:

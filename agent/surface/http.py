@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeAlias
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from agent.contracts import XmodError
 from agent.surface import wire
@@ -62,6 +62,25 @@ class Names(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     names: tuple[str, ...] = ()
+    all: bool = False
+
+
+class Suspend(BaseModel):
+    """Which service is meant, or all, and why."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str | None = None
+    all: bool = False
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+
+class Resume(BaseModel):
+    """Which service is meant, or all."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str | None = None
     all: bool = False
 
 
@@ -117,9 +136,33 @@ def local(operations: Operations, metrics: Metrics, streams: Streams) -> FastAPI
 
     @app.post("/local/v1/rollout")
     def rollout(body: Names) -> Response:
-        if bool(body.names) == body.all:
-            raise Refused("name the services to roll out, or say that all are meant")
+        _check_meant(bool(body.names), all_of_them=body.all)
         return _json({"names": list(operations.rollout(body.names))})
+
+    @app.post("/local/v1/cancel-rollout")
+    def cancel_rollout(body: Names) -> Response:
+        _check_meant(bool(body.names), all_of_them=body.all)
+        return _json({"names": list(operations.cancel_rollout(body.names))})
+
+    @app.post("/local/v1/suspend")
+    def suspend(body: Suspend) -> Response:
+        _check_meant(body.name is not None, all_of_them=body.all)
+        operations.suspend(body.name, body.reason)
+        return _json({})
+
+    @app.post("/local/v1/resume")
+    def resume(body: Resume) -> Response:
+        _check_meant(body.name is not None, all_of_them=body.all)
+        return _json(wire.plain(operations.resume(body.name)))
+
+    @app.post("/local/v1/retry/{name}")
+    def retry(name: str) -> Response:
+        operations.retry(name)
+        return _json({"names": [name]})
+
+    @app.post("/local/v1/forget/{name}")
+    def forget(name: str) -> Response:
+        return _json({"left": list(operations.forget(name))})
 
     @app.post("/local/v1/adopt")
     def adopt(body: From) -> Response:
@@ -138,6 +181,11 @@ def local(operations: Operations, metrics: Metrics, streams: Streams) -> FastAPI
         return StreamingResponse(tap.chunks(), media_type="text/plain; charset=utf-8")
 
     return app
+
+
+def _check_meant(named: bool, *, all_of_them: bool) -> None:  # noqa: FBT001 – the claim that is checked
+    if named == all_of_them:
+        raise Refused("name the services that are meant, or say that all are")
 
 
 def _claim(why_not: str, word: str) -> Response:

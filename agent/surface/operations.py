@@ -3,8 +3,8 @@
 A word is checked before it is taken: UnknownName and Refused carry a sentence for the operator.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Event
 from typing import Protocol
@@ -39,6 +39,23 @@ class HeldPrune:
 
 
 @dataclass(frozen=True, slots=True)
+class SuspensionView:
+    """All services are suspended by an operator, but for `excepted`. `reason`: "" if none was given."""
+
+    since: datetime
+    reason: str = ""
+    excepted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """`names`: services that follow git again. `by_spec`: those that their own spec suspends still, and where it says so."""
+
+    names: tuple[str, ...]
+    by_spec: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class SourceView:
     """The source as last read. `revision`: "" until it was read once; `error`: why it cannot be read now, "" if it can.
 
@@ -70,7 +87,7 @@ class WorldView:
 class AgentView:
     """Everything at one moment. `memory_is_new`: the state folder held no memory of earlier words.
 
-    `host`: which host this is to specs: its name and its labels.
+    `host`: which host this is to specs: its name and its labels. `suspended`: everything is.
     """
 
     version: str
@@ -84,6 +101,7 @@ class AgentView:
     notices: tuple[str, ...] = ()
     memory_is_new: bool = False
     host: str = ""
+    suspended: SuspensionView | None = None
 
 
 class Operations(Protocol):
@@ -117,6 +135,24 @@ class Operations(Protocol):
 
     def rollout(self, names: Sequence[str]) -> tuple[str, ...]:
         """Let these services (none named: all) take what their specs resolve to now, one at a time; which ones."""
+        ...
+
+    def cancel_rollout(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Take back rollouts (none named: all) that are not through; which ones."""
+        ...
+
+    def suspend(self, name: str | None, reason: str) -> None:
+        """Leave a service (None: all, also those that come later) as it is until it is resumed."""
+
+    def resume(self, name: str | None) -> Resumed:
+        """Take back what was suspended by word (None: all of it)."""
+        ...
+
+    def retry(self, name: str) -> None:
+        """Try again now what failed, waits or backs off; what is right runs on."""
+
+    def forget(self, name: str) -> tuple[str, ...]:
+        """Give a service up: it runs on and is not the agent's any more; a sentence on each replica that is left."""
         ...
 
     def adopt(self, source_id: str) -> int:

@@ -3,6 +3,7 @@
 A rename is atomic and outlives both the agent and its state folder; so the name is where a generation's fate is written:
 `xmod-OWNER-SERVICE-DIGEST8-INDEX` served, the same with `.new` has yet to prove itself, with `.failed` it did not.
 A name of ours that somebody changed counts as served: the one reading that can neither burn nor remove anything.
+What was given up keeps its labels, which cannot change, and is called `….ID12.forgotten`: that is nobody's.
 """
 
 import re
@@ -19,6 +20,7 @@ IMAGE = "xmod.dev/image-id"
 LOCK = "xmod.dev/lock"
 HOLDER = "xmod.dev/lock-holder"
 
+_FORGOTTEN = ".forgotten"
 _SUFFIXES = {Fate.SERVED: "", Fate.NEW: ".new", Fate.FAILED: ".failed"}
 _OWNER = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -50,6 +52,16 @@ def fate_of(container: str) -> Fate:
     if container.endswith(_SUFFIXES[Fate.FAILED]):
         return Fate.FAILED
     return Fate.NEW if container.endswith(_SUFFIXES[Fate.NEW]) else Fate.SERVED
+
+
+def forgotten_name(container: str, container_id: str) -> str:
+    """What a container is called once it was given up; its id in it, so that a later one can be given up too."""
+    return f"{container}.{container_id[:12]}{_FORGOTTEN}"
+
+
+def is_forgotten(container: str) -> bool:
+    """It was given up."""
+    return container.endswith(_FORGOTTEN)
 
 
 def network_name(owner: str) -> str:

@@ -100,8 +100,10 @@ class Ours:
 
 
 def found(summary: Mapping[str, Any]) -> Found | None:
-    """Read an entry of `GET /containers/json`; None if it has no mark that can be read."""
+    """Read an entry of `GET /containers/json`; None if it has no mark that can be read, or was given up."""
     labels = summary.get("Labels") or {}
+    if naming.is_forgotten(own_name(summary)):
+        return None
     try:
         service, placement = _decoded(labels[naming.MARK])
     except (KeyError, ValueError):

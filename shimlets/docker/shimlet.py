@@ -27,6 +27,7 @@ from agent.contracts import (
     Service,
     ServiceName,
     Task,
+    Transient,
     XmodError,
     canonical,
     unsealed_by,
@@ -45,7 +46,7 @@ from shimlets.docker.watching import Audit, Watch
 
 
 class DockerShimlet:
-    """One owner's containers on one engine. Implements Shimlet and Images."""
+    """One owner's containers on one engine. Implements Shimlet, Images and Ownership."""
 
     name = "docker"
 
@@ -122,6 +123,20 @@ class DockerShimlet:
                 self._endings.begin(one.id, grace=grace, remove=True)
             else:
                 self._containers.remove(one.id)
+
+    def release(self, name: ServiceName) -> tuple[str, ...]:
+        """Rename its containers to what is nobody's; they run on as they are, in the owner's network too."""
+        there = self._containers.found(f"{naming.SERVICE}={name}")
+        stopping = self._endings.known().stopping
+        if any(one.id in stopping for one in there):
+            raise Transient(f"docker: a container of {name} is still being stopped", reason="Stopping", delay=1.0)
+        left = []
+        for one in there:
+            new = naming.forgotten_name(one.name, one.id)
+            self._containers.rename(one.id, new)
+            address = arguments.address(one.service, one.placement, self._host) if one.holds else ""
+            left.append(f"container {new} ({one.id[:12]}), {one.word}" + (f" at {address}" if address else ""))
+        return tuple(left)
 
     def watch(self, stop: Event) -> Iterator[ServiceName]:
         """Names as they change, from the last list on."""

@@ -38,6 +38,7 @@ from shimlets.process.deciding import steps
 from shimlets.process.ending import Ending
 from shimlets.process.environment import Carried, mark_of
 from shimlets.process.finding import Found, Processes, Sight, Who, boot_id, stat_of
+from shimlets.process.forgetting import Forgotten
 from shimlets.process.listening import Listening, refuse_if_taken
 from shimlets.process.lock import Lock
 from shimlets.process.observing import Seen, joined, observed
@@ -51,7 +52,7 @@ _IN_A_ROW = 60.0  # seconds: a run that lasted less counts towards `restarts`
 
 
 class ProcessShimlet:
-    """One owner's programs on this host. Implements contracts.Shimlet. Thread-safe."""
+    """One owner's programs on this host. Implements contracts.Shimlet and Ownership. Thread-safe."""
 
     name = "process"
     local = True
@@ -60,10 +61,12 @@ class ProcessShimlet:
         self._owner = owner
         self._uid = os.geteuid()
         self._options = read(options)
-        self._records = Records(state_dir.absolute() / "process" / quote(owner, safe=""))
+        root = state_dir.absolute() / "process" / quote(owner, safe="")
+        self._records = Records(root)
+        self._forgotten = Forgotten(root)
         self._processes = Processes(owner, self._uid)
-        self._ending = Ending(self._processes.look, self._ended)
-        self._listening = Listening(self._processes.look)
+        self._ending = Ending(self._sight, self._ended)
+        self._listening = Listening(self._sight)
         self._bell = Bell()
         self._held = Lock(owner, self._uid)
         self._lock = threading.RLock()
@@ -138,6 +141,17 @@ class ProcessShimlet:
                 if key.digest == digest:
                     self._end(seen, Wish.REMOVE)
 
+    def release(self, name: ServiceName) -> tuple[str, ...]:
+        """Give up its runs, and forget all that is recorded of it."""
+        with self._lock:
+            seen = self._look(name)
+            stopping = next((one.key for one in seen.values() if self._ending.sees_to(one.key)), None)
+            if stopping is not None:
+                raise Transient(f"{stopping} is still being stopped", reason="Stopping", delay=1.0)
+            left = [sentence for key in sorted(seen, key=str) for sentence in self._given_up(seen[key])]
+            self._bell.ring(name)
+            return tuple(left)
+
     def watch(self, stop: Event) -> Iterator[ServiceName]:
         """Yield names that changed."""
         return watching(stop, self._bell, self._leaders, self._bound_logs)
@@ -182,9 +196,12 @@ class ProcessShimlet:
             if why:
                 raise Transient(f"{seen.key}: {why}: the answer was not its own", reason="PortTaken")
 
+    def _sight(self) -> Sight:
+        return self._forgotten.without(self._processes.look())
+
     def _look(self, name: ServiceName | None = None) -> dict[Key, Seen]:
         """Everything, or one service; what has ended since is settled first."""
-        sight, boot = self._processes.look(), boot_id()
+        sight, boot = self._sight(), boot_id()
         self._reap(sight)
         seen = self._joined(name, sight, boot)
         if name is None:
@@ -274,7 +291,7 @@ class ProcessShimlet:
             restarts=_restarts(before),
         )
         environ = arguments.environment(service, placement, secrets, os.environ)
-        refuse_if_taken(service, placement, self._processes.look)
+        refuse_if_taken(service, placement, self._sight)
         self._records.write(Kept(record, service, placement))
         try:
             argv = arguments.arguments(service, placement)
@@ -312,6 +329,19 @@ class ProcessShimlet:
         since = kept.record.wished_at if kept is not None else time.time()
         grace = max(0.0, min(self._options.stop_grace, since + self._options.stop_grace - time.time()))
         self._ending.begin(key, seen.processes, grace=grace)
+
+    def _given_up(self, seen: Seen) -> Iterator[str]:
+        """Give up all that lives of a replica; a sentence on each run of it."""
+        log = self._records.log(seen.key)
+        by_run: dict[str, list[int]] = {}
+        for found in seen.processes:
+            by_run.setdefault(found.carried.run, []).append(found.stat.who.pid)
+        place = arguments.address(seen.service, seen.placement)
+        for run, pids in by_run.items():
+            kept = self._forgotten.add(run, log)
+            several = f" (and {', '.join(map(str, pids[1:]))})" if pids[1:] else ""
+            yield f"pid {pids[0]}{several}, running{f' at {place}' if place else ''}; log: {kept}"
+        self._records.delete(seen.key)
 
     def _ended(self, key: Key) -> None:
         """Nothing of a replica lives any more: settle it, and forget it if that was the wish."""

@@ -14,7 +14,7 @@ from agent.cli.status import picture
 from agent.control import gate
 from agent.control.board import Phase
 from agent.surface import wire
-from agent.surface.operations import HeldPrune, InvalidFile, SourceView, WorldView
+from agent.surface.operations import HeldPrune, InvalidFile, SourceView, SuspensionView, WorldView
 from tests.fakes.operations import NOW, FakeOperations, a_status
 
 
@@ -134,6 +134,16 @@ def test_rolled_back_is_told_with_what_serves_and_what_is_wanted():
     assert "in 30s, after 3 failed" in text
 
 
+def test_that_all_is_suspended_stands_at_the_top_with_its_reason_and_its_end():
+    said = SuspensionView(NOW - timedelta(minutes=5), "maintenance", ("qwen",))
+    view = replace(FakeOperations().agent, suspended=said)
+    first = drawn(view, width=200).splitlines()[0]
+    assert first.startswith("all services but qwen are suspended by an operator for ")
+    assert first.endswith(" (maintenance); end it with: xmod-agent resume --all")
+    assert drawn(view, "slow", width=200).splitlines()[0] == first
+    assert "are suspended" not in drawn(FakeOperations().agent)
+
+
 def test_what_cannot_be_seen_is_told():
     view = FakeOperations().agent
     source = SourceView("src-1", "/srv/specs", "", None, 0, (), "the folder is missing")
@@ -184,6 +194,7 @@ def test_what_no_approval_releases_is_what_the_gate_says():
     evidence = gate.Evidence("ours", frozenset({"seen"}), unread=())
     cases = {
         "Protected": (gate.Candidate("p", "ours", protected=True), evidence),
+        "Suspended": (gate.Candidate("s", "ours", suspended="an operator suspended it"), evidence),
         "SourceUnread": (gate.Candidate("u", "ours"), replace(evidence, unread=("a.yaml",))),
         "OtherSource": (gate.Candidate("o", "theirs"), evidence),
         "SourceEmpty": (gate.Candidate("e", "ours"), replace(evidence, empty=True, alive=False)),

@@ -31,6 +31,57 @@ def test_rollout_needs_one_name_or_all(agent, xmod):
     assert xmod("rollout", "--all").stdout == "rolled out, one at a time: qwen, slow\n"
 
 
+def test_a_rollout_is_cancelled_by_name_or_whole(agent, xmod):
+    assert xmod("rollout", "--cancel").stdout == "cancelled: slow\n"
+    assert xmod("rollout", "qwen", "--cancel").stdout == "cancelled: qwen\n"
+    assert xmod("rollout", "qwen", "--all", "--cancel").exit_code == 1
+    assert agent.words == [("cancel",), ("cancel", "qwen")]
+
+
+@pytest.mark.parametrize("word", ["suspend", "resume"])
+def test_suspend_and_resume_need_one_name_or_all(agent, xmod, word):
+    assert xmod(word).stderr == "xmod-agent: name one service, or say --all\n"
+    assert xmod(word, "qwen", "--all").exit_code == 1
+    assert agent.words == []
+
+
+def test_suspend_takes_a_reason_and_says_how_to_end_it(agent, xmod):
+    said = xmod("suspend", "qwen", "--reason", "disk is full").stdout
+    assert said == "qwen is suspended; end it with: xmod-agent resume qwen\n"
+    said = xmod("suspend", "--all").stdout
+    assert said == "all services, those too that come later, are suspended; end it with: xmod-agent resume --all\n"
+    assert agent.words == [("suspend", "qwen", "disk is full"), ("suspend", None, "")]
+
+
+def test_resume_says_what_a_spec_suspends_still(agent, xmod):
+    assert xmod("resume", "qwen").stdout == "resumed: qwen\n"
+    assert xmod("resume", "--all").stdout == (
+        "resumed: qwen\nslow stays suspended by its spec: take xmod.dev/suspend out of slow.yaml:1\n"
+    )
+
+
+def test_retry_says_where_to_look(agent, xmod):
+    assert xmod("retry", "qwen").stdout == "qwen is tried again; see: xmod-agent status qwen\n"
+    assert xmod("retry", "nobody").stderr == "xmod-agent: no service is called nobody\n"
+
+
+def test_forget_prints_what_is_left(agent, xmod):
+    assert xmod("forget", "qwen", "--yes").stdout == (
+        "qwen is forgotten; this is left:\n  pid 77, running at 127.0.0.1:18000\n"
+    )
+    result = xmod("forget", "slow", "--yes")
+    assert (result.exit_code, result.stderr) == (1, "xmod-agent: cannot forget slow: slow stands in slow.yaml:1\n")
+
+
+def test_forget_asks_a_person_and_refuses_where_there_is_none(agent, xmod, monkeypatch):
+    assert "say --yes if that is meant" in xmod("forget", "qwen").stderr
+    monkeypatch.setattr("agent.cli.words.asked", lambda: True)
+    assert xmod("forget", "qwen", stdin="n\n").exit_code == 1
+    assert agent.words == []
+    assert "Give up qwen?" in xmod("forget", "qwen", stdin="y\n").stdout
+    assert agent.words == [("forget", "qwen")]
+
+
 def test_adopt_says_how_many(agent, xmod):
     assert xmod("adopt", "--from", "src-0").stdout == "adopted 2 services from src-0\n"
     result = xmod("adopt", "--from", "src-1")

@@ -23,12 +23,14 @@ from agent.contracts import (
     Fate,
     Generation,
     Observed,
+    Ownership,
     Placement,
     Replica,
     Service,
     ServiceName,
     Shimlet,
     State,
+    Transient,
     digest_of,
     unsealed_by,
 )
@@ -544,6 +546,79 @@ class ShimletContract:
             told.clear()
             self.gone(place, shimlet, service)
             wait_until(place, lambda: "a" in told, "the end is told")
+
+    # Giving up, where a world can do that.
+
+    @pytest.fixture
+    def ownership(self, shimlet: Shimlet) -> Ownership:
+        if not isinstance(shimlet, Ownership):
+            pytest.skip("this world cannot give up what it runs")
+        return shimlet
+
+    def released(self, place: ContractPlace, ownership: Ownership, service: Service) -> tuple[str, ...]:
+        """Give it up; what is being stopped is waited for."""
+        left: list[tuple[str, ...]] = []
+
+        def done() -> bool:
+            try:
+                left.append(ownership.release(service.name))
+            except Transient:
+                return False
+            return True
+
+        wait_until(place, done, "it is given up")
+        return left[-1]
+
+    def test_giving_up_nothing_leaves_nothing(self, ownership: Ownership) -> None:
+        assert ownership.release(ServiceName("nothing")) == ()
+
+    def test_what_is_given_up_runs_on_and_is_seen_by_no_later_agent(
+        self, place: ContractPlace, shimlet: Shimlet, ownership: Ownership
+    ) -> None:
+        service = place.service("web", SERVES)
+        other = place.service("api", SERVES)
+        self.up(place, shimlet, service, [place.placement(0)])
+        self.up(place, shimlet, other, [place.placement(0)])
+        before = sorted(place.remains("web"))
+        (left,) = self.released(place, ownership, service)
+        assert any(one[:12] in left for one in before), f"{left} names none of {before}"
+        shimlet.close()
+        for agent in (shimlet, place.shimlet()):
+            assert agent.list().keys() == {other.name}
+            assert agent.observe(service.name).generations == ()
+            assert list(agent.logs(service.name, 10)) == []
+            agent.remove(service.name, service.digest)
+        assert sorted(place.remains("web")) == before
+
+    def test_a_later_service_of_that_name_lives_and_goes_beside_what_was_given_up(
+        self, place: ContractPlace, shimlet: Shimlet, ownership: Ownership
+    ) -> None:
+        service = place.service("web", SERVES)
+        self.up(place, shimlet, service, [place.placement(0)])
+        self.released(place, ownership, service)
+        before = sorted(place.remains("web"))
+        self.up(place, shimlet, service, [place.placement(0)])
+        assert len(running(shimlet.observe(service.name).generation(service.digest))) == 1
+        assert len(place.remains("web")) == len(before) + 1
+        assert len(self.released(place, ownership, service)) == 1, "only the later one was still ours"
+        assert self.released(place, ownership, service) == ()
+        self.up(place, shimlet, service, [place.placement(0)])
+        shimlet.remove(service.name, service.digest)
+        wait_until(
+            place, lambda: len(place.remains("web")) == len(before) + 1, "the newest is gone, the others are not"
+        )
+        assert set(before) <= set(place.remains("web"))
+
+    def test_what_is_kept_is_given_up_too(self, place: ContractPlace, shimlet: Shimlet, ownership: Ownership) -> None:
+        service = place.service("web", SERVES)
+        self.up(place, shimlet, service, [place.placement(0)])
+        shimlet.record(service.name, service.digest, Fate.FAILED)
+        shimlet.apply(service, (), {})
+        wait_until(
+            place, lambda: not self.stopping(shimlet.observe(service.name).generation(service.digest)), "stopped"
+        )
+        self.released(place, ownership, service)
+        assert shimlet.observe(service.name).generations == ()
 
     def test_watch_obeys_stop_within_a_second(self, place: ContractPlace, shimlet: Shimlet) -> None:
         with watching(shimlet) as told:

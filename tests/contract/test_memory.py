@@ -74,8 +74,9 @@ class MemoryPlace:
         time.sleep(0.001)
 
     def remains(self, name: str) -> Collection[str]:
-        observed = self.world.observed(name, owner=self.owner)
-        return [f"{g.service.digest}#{r.placement.index}" for g in observed.generations for r in g.replicas]
+        here = self.world.observed(name, owner=self.owner).generations
+        there = [g for other, g in self.world.forgotten if other == name]
+        return [f"{g.service.digest}#{r.placement} since {r.started_at}" for g in (*here, *there) for r in g.replicas]
 
     def kill(self, name: str) -> None:
         self.world.exit(name)

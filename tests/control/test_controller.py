@@ -7,10 +7,10 @@ import pytest
 
 from agent.contracts import ServiceName
 from agent.control.board import Phase
-from agent.control.controller import Limits, UnknownNameError
+from agent.control.controller import Limits
 from agent.control.desired import Doubt
 from agent.control.plan import Keep, Remove, Run
-from agent.control.words import Words
+from agent.control.words import UnknownNameError, Words
 from agent.spec.resolve import Wanted
 from tests.fakes.agent import MiniAgent, clock_at_noon, service
 from tests.fakes.memory import World
@@ -224,3 +224,154 @@ def test_what_is_held_for_an_empty_source_does_not_go_when_the_first_file_comes(
     again.settle()
     assert sum(agent.memory.running("web").values()) == 1
     assert again.controller.held()[WEB.name].reason == "SourceEmpty"
+
+
+# Retry.
+
+
+def failed() -> tuple[MiniAgent, str]:
+    """An agent whose web was rolled back from a version that crashed, and that version's digest."""
+    agent = made(WEB)
+    bad = service("web", "v2")
+    agent.memory.crashing.add(bad.digest)
+    agent.want(bad)
+    agent.settle(10)
+    assert agent.status("web").converged.reason == "RolledBack"
+    agent.memory.log.clear()
+    return agent, bad.digest
+
+
+def test_a_retry_tries_what_is_burnt_once_more_and_only_that() -> None:
+    agent, digest = failed()
+    agent.controller.retry(WEB.name)
+    agent.settle(10)
+    assert agent.memory.starts[WEB.name, digest] == 2  # type: ignore[index]
+    assert agent.status("web").converged.reason == "RolledBack", "it failed again, and is not tried for ever"
+    assert agent.controller.words().retries == {}
+    agent.memory.crashing.clear()
+    agent.controller.retry(WEB.name)
+    agent.settle(10)
+    assert agent.status("web").phase is Phase.READY
+    assert agent.status("web").routed == digest
+
+
+def test_a_retry_survives_the_agent_until_it_is_taken() -> None:
+    agent, digest = failed()
+    agent.memory.crashing.clear()
+    agent.controller.retry(WEB.name)
+    again = MiniAgent(agent.memory, agent.clock, words=Words.from_plain(agent.kept.data))  # type: ignore[arg-type]
+    agent.memory.agent_died("test")
+    again.see()
+    again.want(service("web", "v2"))
+    again.settle(10)
+    assert again.status("web").routed == digest
+    assert Words.from_plain(again.kept.data).retries == {}
+
+
+def test_a_retry_restarts_nothing_that_is_right() -> None:
+    agent = made(replace(WEB, replicas=2))
+    agent.memory.exit("web", 1)
+    agent.memory.crashing.add(WEB.digest)
+    agent.settle(20)
+    assert agent.status("web").converged.reason == "CrashLoop"
+    agent.memory.crashing.clear()
+    agent.memory.log.clear()
+    agent.controller.retry(WEB.name)
+    agent.pump()
+    assert [line.split()[0] for line in agent.memory.log] == ["start"], "at once, and only what was down"
+    agent.settle(20)
+    assert agent.status("web").phase is Phase.READY
+    assert agent.memory.log[1:] == []
+
+
+def test_a_back_off_ends_with_a_retry() -> None:
+    agent = made(WEB)
+    agent.memory.foreign[WEB.name] = "a stranger"
+    agent.want(service("web", "v2"))
+    agent.settle(5)
+    assert agent.status("web").next_try is not None
+    agent.memory.foreign.clear()
+    agent.controller.retry(WEB.name)
+    agent.pump()
+    agent.pass_time(1)
+    assert agent.status("web").converged.reason != "Conflict"
+
+
+def test_a_retry_of_what_is_right_or_kept_is_refused_with_a_sentence() -> None:
+    agent = made(WEB)
+    with pytest.raises(UnknownNameError, match="there is nothing to retry: web is as it is wanted"):
+        agent.controller.retry(WEB.name)
+    with pytest.raises(UnknownNameError, match="cannot retry nobody: no such service is wanted"):
+        agent.controller.retry(ServiceName("nobody"))
+    agent.controller.suspend(WEB.name)
+    with pytest.raises(UnknownNameError, match="cannot retry web: it is kept: Suspended"):
+        agent.controller.retry(WEB.name)
+
+
+# A halted rollout.
+
+
+def halted() -> tuple[MiniAgent, str]:
+    """An agent whose rollout of web and api halted at api, which failed; and what failed."""
+    agent = made(WEB, API)
+    new = replace(service("api", "v2"), spec_digest=API.spec_digest)
+    agent.want(replace(service("web", "v2"), spec_digest=WEB.spec_digest), new)
+    agent.settle(3)
+    agent.memory.crashing.add(new.digest)
+    assert agent.controller.rollout([]) == ("api", "web")
+    agent.settle(10)
+    assert agent.status("api").converged.reason == "RolledBack"
+    assert "RolloutWaits: after api, which is not through yet" in agent.status("web").notices
+    return agent, new.digest
+
+
+def test_a_halted_rollout_goes_on_with_a_retry() -> None:
+    agent, digest = halted()
+    with pytest.raises(UnknownNameError, match=r"its rollout was begun: xmod-agent retry api"):
+        agent.controller.rollout([API.name])
+    agent.memory.crashing.clear()
+    agent.controller.retry(API.name)
+    agent.settle(20)
+    assert agent.status("api").routed == digest
+    assert agent.controller.words().rollouts == ()
+    assert agent.status("web").notices == ()
+
+
+def test_a_rollout_that_is_cancelled_leaves_things_as_they_were_applied_and_may_be_asked_for_again() -> None:
+    agent, digest = halted()
+    with pytest.raises(UnknownNameError, match="no rollout of nobody is under way; under way: api, web"):
+        agent.controller.cancel_rollout([ServiceName("nobody")])
+    agent.memory.log.clear()
+    assert agent.controller.cancel_rollout([]) == ("api", "web")
+    agent.settle(10)
+    for name in ("api", "web"):
+        assert agent.status(name).phase is Phase.READY
+        assert any("ResolvesDifferently" in notice for notice in agent.status(name).notices)
+    assert [line for line in agent.memory.log if line.startswith(("start", "stop"))] == []
+    assert agent.controller.cancel_rollout([]) == ()
+    agent.memory.crashing.clear()
+    assert agent.controller.rollout([API.name]) == ("api",)
+    agent.settle(10)
+    assert agent.status("api").routed == digest
+
+
+def test_one_rollout_may_be_cancelled_alone() -> None:
+    agent, _ = halted()
+    assert agent.controller.cancel_rollout([API.name]) == ("api",)
+    agent.settle(10)
+    assert agent.status("api").phase is Phase.READY
+    assert agent.status("web").notices == (), "its turn came"
+
+
+def test_what_was_begun_when_its_rollout_is_cancelled_is_finished() -> None:
+    agent = made(WEB)
+    new = replace(service("web", "v2"), spec_digest=WEB.spec_digest)
+    agent.want(new)
+    agent.settle(3)
+    agent.controller.rollout([])
+    while agent.memory.observed("web").generation(new.digest) is None:
+        agent.pass_time(1)
+    agent.controller.cancel_rollout([])
+    agent.settle(10)
+    assert agent.status("web").routed == new.digest
+    assert agent.status("web").phase is Phase.READY

@@ -170,7 +170,7 @@ def test_notices_are_told_once() -> None:
         "the tag moved",
         "ResolvesDifferently: later",
         "the new version waits: no room",
-        "the wanted version is not tried again until its spec changes: exited",
+        "the wanted version is not tried again until its spec changes (or xmod-agent retry web): exited",
     )
 
 

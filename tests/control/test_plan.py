@@ -131,7 +131,7 @@ def test_a_doubt_speaks_for_what_served_last() -> None:
 def test_a_restart_reaches_what_is_in_doubt_too() -> None:
     doubts = {NAME: Doubt("DuplicateName", "twice")}
     words = Words(restarts={NAME: NOW})
-    assert of_web(wants(doubts=doubts), HERE, words) == Run(WEB, "DuplicateName", "twice", NOW, retry=True)
+    assert of_web(wants(doubts=doubts), HERE, words) == Run(WEB, "DuplicateName", "twice", NOW, retry=NOW)
 
 
 def test_a_changed_shimlet_is_removal_there_and_no_candidate() -> None:
@@ -152,15 +152,15 @@ def test_a_changed_shimlet_waits_for_both_worlds() -> None:
 @pytest.mark.parametrize(
     ("annotation", "word", "after", "retry"),
     [
-        (None, None, None, False),
-        (NOW, None, NOW, False),
-        (None, NOW, NOW, True),
-        (NOW, NOW - timedelta(1), NOW, True),
-        (NOW - timedelta(1), NOW, NOW, True),
+        (None, None, None, None),
+        (NOW, None, NOW, None),
+        (None, NOW, NOW, NOW),
+        (NOW, NOW - timedelta(1), NOW, NOW - timedelta(1)),
+        (NOW - timedelta(1), NOW, NOW, NOW),
     ],
 )
 def test_the_later_of_word_and_annotation_counts(
-    annotation: datetime | None, word: datetime | None, after: datetime | None, retry: bool
+    annotation: datetime | None, word: datetime | None, after: datetime | None, retry: datetime | None
 ) -> None:
     wanted = Wanted(WEB, suspended=False, restarted_at=annotation, line=1)
     words = Words(restarts={NAME: word} if word is not None else {})
@@ -173,7 +173,7 @@ def test_a_changed_default_shimlet_moves_nothing_until_its_rollout() -> None:
     message = "its spec resolves to shimlet other now; xmod-agent rollout web"
     assert of_web(wants(elsewhere), sights) == Run(WEB, "ResolvesDifferently", message)
     asked = of_web(wants(elsewhere), sights, Words(restarts={NAME: NOW}))
-    assert asked == Run(WEB, "ResolvesDifferently", message, NOW, retry=True)
+    assert asked == Run(WEB, "ResolvesDifferently", message, NOW, retry=NOW)
     assert of_web(wants(elsewhere), sights, Words(rollouts=(NAME,))) == Remove("memory", elsewhere)
     edited = replace(elsewhere, spec_digest=Digest("edited"))
     words = noted(Inputs(wants(replace(edited, shimlet="memory")), HERE, NO_WORDS))

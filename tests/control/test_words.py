@@ -7,7 +7,7 @@ import pytest
 
 from agent.contracts import Digest, ServiceName
 from agent.control.gate import Held
-from agent.control.words import Words
+from agent.control.words import Suspension, Words
 
 NOW = datetime(2026, 1, 1, 12, 30, 15, 999, tzinfo=UTC)
 A, B = ServiceName("a"), ServiceName("b")
@@ -22,6 +22,11 @@ ALL = Words(
     protected={A: True, B: False},
     agreed={A: (Digest("spec"), Digest("digest"))},
     hosts={A: "edge-01 (gpu=h100)"},
+    suspended={A: Suspension(NOW, "why"), B: Suspension(NOW)},
+    all_suspended=Suspension(NOW, "all"),
+    excepted=frozenset({A, B}),
+    still={A: True, B: False},
+    retries={A: NOW},
 )
 
 
@@ -44,6 +49,10 @@ def test_words_of_an_older_agent_are_read() -> None:
         {"pruned": [["a"]]},
         {"held": {"a": ["x"]}},
         {"agreed": {"a": 1}},
+        {"suspended": {"a": "now"}},
+        {"allSuspended": ["yesterday", ""]},
+        {"still": ["a"]},
+        {"retries": {"a": 5}},
     ],
 )
 def test_what_is_something_else_is_refused(data: dict[str, object]) -> None:
@@ -60,4 +69,8 @@ def test_what_was_said_of_a_service_that_is_gone_is_void_but_its_removal_counts(
         pruned=ALL.pruned,
         shimlets=ALL.shimlets,
         protected={B: False},
+        suspended={B: Suspension(NOW)},
+        all_suspended=ALL.all_suspended,
+        excepted=frozenset({B}),
+        still={B: False},
     )

@@ -85,8 +85,8 @@ class WorldDial:
 class KeptWords:
     """A state folder in memory."""
 
-    def __init__(self) -> None:
-        self.data: Mapping[str, object] = {}
+    def __init__(self, words: Words) -> None:
+        self.data: Mapping[str, object] = words.to_plain()
 
     def save(self, data: Mapping[str, object]) -> None:
         self.data = data
@@ -113,7 +113,7 @@ class MiniAgent:
     ) -> None:
         self.clock = clock
         self.memory = world
-        self.kept = KeptWords()
+        self.kept = KeptWords(words or Words())
         self.ledger = HostLedger(ports=ports, devices=devices, port_free=port_free)
         self.world = World(clock=clock, news=lambda shimlet, seen: self.ledger.note(shimlet, seen))
         facts = facts or NoFacts()

@@ -4,7 +4,7 @@ The World outlives its shimlets as a Docker engine outlives agents: an agent's r
 World. Nothing moves by itself: `tick()` lets what starts run or exit and what stops stop; a shimlet made `eager` ticks
 at each look. Time is what `now` says. Every side effect is a line in `log`; with `crash_at=n` the n-th one is the last:
 it takes place and then Crash, a BaseException as sudden as kill -9, is raised. A device or port that two replicas would
-hold at once raises AssertionError and stays in `violations`, should someone swallow it.
+hold at once raises AssertionError and stays in `violations`, should someone swallow it. What was given up is `forgotten`.
 """
 
 import queue
@@ -91,6 +91,7 @@ class World:
         self._generations: dict[str, dict[ServiceName, dict[Digest, Generation]]] = {}
         self._doomed: set[tuple[_Key, int]] = set()
         self._given: dict[tuple[_Key, int], tuple[str, str]] = {}
+        self.forgotten: list[tuple[ServiceName, Generation]] = []
         self._lines: dict[tuple[str, ServiceName], list[str]] = {}
         self._holders: dict[str, object] = {}
         self._watchers: dict[str, list[queue.Queue[ServiceName]]] = {}
@@ -216,6 +217,22 @@ class World:
                     self._set(key, self._stopping(replica))
             self._bury(key)
             self._effect(f"remove {key}")
+
+    def release(self, owner: str, name: ServiceName) -> tuple[str, ...]:
+        with self.lock:
+            self.reach()
+            keys = [key for key in self._keys() if (key.owner, key.name) == (owner, name)]
+            if any(replica.state is State.STOPPING for key in keys for replica in self._replicas(key)):
+                raise Transient(f"{name} is being stopped", reason="Stopping")
+            left = []
+            for key in keys:
+                there = self._at(key)
+                assert there is not None
+                self.forgotten.append((name, there))
+                left += [f"{key}#{r.placement.index}, {r.state} at {r.address}" for r in there.replicas]
+                self._erase(key)
+                self._effect(f"forget {key}")
+            return tuple(left)
 
     def lines(self, owner: str, name: ServiceName) -> list[str]:
         with self.lock:
@@ -361,8 +378,10 @@ class World:
         self._effect(f"start {key}#{placement.index}")
 
     def _claim_alone(self, key: _Key, placement: Placement) -> None:
-        for other in self._keys():
-            for replica in self._replicas(other):
+        held = [(other, self._replicas(other)) for other in self._keys()]
+        held += [(_Key("", name, there.service.digest), there.replicas) for name, there in self.forgotten]
+        for other, replicas in held:
+            for replica in replicas:
                 if not replica.holds or (other == key and replica.placement.index == placement.index):
                     continue
                 devices = set(replica.placement.devices) & set(placement.devices)
@@ -428,6 +447,10 @@ class MemoryShimlet:
     def remove(self, name: ServiceName, digest: Digest) -> None:
         """Take a generation away."""
         self.world.remove(self.owner, name, digest)
+
+    def release(self, name: ServiceName) -> tuple[str, ...]:
+        """Give a service up."""
+        return self.world.release(self.owner, name)
 
     def watch(self, stop: Event) -> Iterator[ServiceName]:
         """Yield names that changed; ends when the world is down."""

@@ -8,7 +8,16 @@ from threading import Event
 
 from agent.contracts import ServiceName
 from agent.control.board import GoalState, Phase, Status, Truth
-from agent.surface.operations import AgentView, HeldPrune, InvalidFile, Refused, SourceView, UnknownName, WorldView
+from agent.surface.operations import (
+    AgentView,
+    HeldPrune,
+    InvalidFile,
+    Refused,
+    Resumed,
+    SourceView,
+    UnknownName,
+    WorldView,
+)
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -120,6 +129,34 @@ class FakeOperations:
             self._known(name)
         self.words.append(("rollout", *names))
         return tuple(names or [str(status.name) for status in self.agent.services])
+
+    def cancel_rollout(self, names: Sequence[str]) -> tuple[str, ...]:
+        for name in names:
+            self._known(name)
+        self.words.append(("cancel", *names))
+        return tuple(names or ["slow"])
+
+    def suspend(self, name: str | None, reason: str) -> None:
+        if name is not None:
+            self._known(name)
+        self.words.append(("suspend", name, reason))
+
+    def resume(self, name: str | None) -> Resumed:
+        if name is not None:
+            self._known(name)
+        self.words.append(("resume", name))
+        return Resumed((name or "qwen",), {} if name else {"slow": "slow.yaml:1"})
+
+    def retry(self, name: str) -> None:
+        self._known(name)
+        self.words.append(("retry", name))
+
+    def forget(self, name: str) -> tuple[str, ...]:
+        self._known(name)
+        if name == "slow":
+            raise Refused("cannot forget slow: slow stands in slow.yaml:1")
+        self.words.append(("forget", name))
+        return ("pid 77, running at 127.0.0.1:18000",)
 
     def adopt(self, source_id: str) -> int:
         if source_id == "src-1":

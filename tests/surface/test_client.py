@@ -14,6 +14,13 @@ def test_words_reach_the_agent_over_the_socket(surface, operations, folder):
     assert client.rollout(["qwen"]) == ["qwen"]
     assert client.rollout([]) == ["qwen", "slow"]
     assert client.adopt("src-0") == 2
+    assert client.cancel_rollout([]) == ["slow"]
+    client.suspend("qwen", "why")
+    client.suspend(None)
+    assert client.resume("qwen") == {"names": ["qwen"], "by_spec": {}}
+    assert client.resume(None)["by_spec"] == {"slow": "slow.yaml:1"}
+    client.retry("qwen")
+    assert client.forget("qwen") == ["pid 77, running at 127.0.0.1:18000"]
     client.rescan()
     assert operations.words == [
         ("approve",),
@@ -21,6 +28,13 @@ def test_words_reach_the_agent_over_the_socket(surface, operations, folder):
         ("rollout", "qwen"),
         ("rollout",),
         ("adopt", "src-0"),
+        ("cancel",),
+        ("suspend", "qwen", "why"),
+        ("suspend", None, ""),
+        ("resume", "qwen"),
+        ("resume", None),
+        ("retry", "qwen"),
+        ("forget", "qwen"),
         ("rescan",),
     ]
 

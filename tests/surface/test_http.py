@@ -46,7 +46,8 @@ def test_metrics_are_prometheus_text(surface):
 
 
 def test_the_public_address_takes_no_words(surface, operations):
-    assert get(surface, "/local/v1/restart/qwen", method="POST")[0] == 404
+    for word in ("restart/qwen", "retry/qwen", "forget/qwen", "suspend", "resume", "rollout", "cancel-rollout"):
+        assert get(surface, f"/local/v1/{word}", method="POST")[0] == 404
     assert get(surface, "/local/v1/logs/qwen")[0] == 404
     assert get(surface, "/api/v1/status", method="POST")[0] == 405
     assert operations.words == []
@@ -68,9 +69,12 @@ def test_a_remote_agent_may_be_asked_by_any_name(operations, folder):
         surface.stop()
 
 
-def test_a_rollout_must_name_services_or_all(surface, folder):
-    with pytest.raises(Declined, match="name the services"):
-        Client(folder / "run" / "t.sock")._ask("POST", "/local/v1/rollout", {})
+@pytest.mark.parametrize("word", ["rollout", "cancel-rollout", "suspend", "resume"])
+def test_a_word_must_name_services_or_all(surface, operations, folder, word):
+    for body in ({}, {"all": True, **({"names": ["qwen"]} if "rollout" in word else {"name": "qwen"})}):
+        with pytest.raises(Declined, match="name the services"):
+            Client(folder / "run" / "t.sock")._ask("POST", f"/local/v1/{word}", body)
+    assert operations.words == []
 
 
 def test_an_unknown_field_of_a_word_is_refused(surface, operations, folder):

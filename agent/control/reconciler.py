@@ -190,7 +190,7 @@ class Reconciler:
         target = self._target(look, run, shimlet)
         look.target, look.burnt, look.waits = target.service, target.burnt, target.waits
         if target.service is None:
-            return self._put_aside(look, shimlet, target.burnt)
+            return self._put_aside(look, shimlet, target)
         self._host.ledger.keep_only(look.name, target.service.digest)
         ctx = self._context(look, target.service, shimlet)
         ctx = replace(ctx, keep=target.keep, restart_after=run.restart_after, retry=run.retry)
@@ -375,13 +375,16 @@ class Reconciler:
             shimlet.record(look.name, target.digest, Fate.FAILED)
             self._stop(look, shimlet, generation)
 
-    def _put_aside(self, look: Look, shimlet: Shimlet, why: str) -> Verdict:
-        """Nothing is left to walk to: what failed stays stopped, as its record."""
+    def _put_aside(self, look: Look, shimlet: Shimlet, target: rollout.Target) -> Verdict:
+        """Nothing is left to walk to: what failed stays stopped, as its record; the records of earlier wishes go."""
         self._host.ledger.keep_only(look.name, None)
         for generation in (look.observed or Observed(look.name)).generations:
             if generation.live:
                 self._stop(look, shimlet, generation)
-        return Failed("Burnt", why)
+            elif generation.service.digest not in target.keep:
+                shimlet.remove(look.name, generation.service.digest)
+                self._world.touch(generation.service.shimlet, look.name)
+        return Failed("Burnt", target.burnt)
 
     def _stop(self, look: Look, shimlet: Shimlet, generation: Generation) -> None:
         shimlet.apply(generation.service, (), {})

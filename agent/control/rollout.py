@@ -14,7 +14,7 @@ from agent.contracts import Digest, Fate, Generation, Observed, Room, Service, S
 class Target:
     """Where to walk. `service` None: nowhere, the wish is burnt and nothing else is left.
 
-    `keep`: digests that stay, stopped, as the record of a failure. Why the wanted digest is not walked to: `burnt`, or
+    `keep`: digests that stay, stopped, as the record that this wish failed. Why the wanted digest is not walked to: `burnt`, or
     `waits` for room.
     """
 
@@ -35,8 +35,7 @@ def burnt_reason(wanted: Service, observed: Observed, remembered: Mapping[Digest
     if wanted.digest in remembered:
         return remembered[wanted.digest]
     for generation in observed.generations:
-        same = wanted.digest == generation.service.digest or wanted.spec_digest == generation.service.spec_digest
-        if generation.fate is Fate.FAILED and same:
+        if _failure_of(wanted, generation):
             last = next((r.message for r in generation.replicas if r.message), "it failed before")
             return f"{generation.service.digest[:8]} failed: {last}"
     return ""
@@ -57,7 +56,7 @@ def target(wanted: Service, observed: Observed, *, burnt: str, route: Digest | N
         return Target(wanted)
     if not burnt and proven is not None and room is not None:
         return Target(as_it_runs(proven), frozenset({wanted.digest}), waits=room.need)
-    failed = frozenset(g.service.digest for g in observed.generations if g.fate is Fate.FAILED) | {wanted.digest}
+    failed = frozenset(g.service.digest for g in observed.generations if _failure_of(wanted, g)) | {wanted.digest}
     older = proven or next(iter(back), None)
     if older is None:
         return Target(None, failed, burnt)
@@ -98,6 +97,13 @@ def as_it_runs(generation: Generation) -> Service:
     """Its service with as many replicas as there are: a mark tells how many there were when its replica was made."""
     last = max((replica.placement.index for replica in generation.replicas), default=generation.service.replicas - 1)
     return replace(generation.service, replicas=last + 1)
+
+
+def _failure_of(wanted: Service, generation: Generation) -> bool:
+    """The record that this wish failed; those of earlier wishes are of no use any more."""
+    marked = generation.service
+    same = wanted.digest == marked.digest or wanted.spec_digest == marked.spec_digest
+    return same and generation.fate is Fate.FAILED
 
 
 def routed(observed: Observed, route: Digest | None) -> Generation | None:

@@ -71,9 +71,12 @@ def test_nowhere_to_walk_to() -> None:
     assert walked(burnt="x") == Target(None, frozenset({V2.digest}), "x")
 
 
-def test_nobody_goes_back_to_a_failure_and_all_records_stay() -> None:
+def test_nobody_goes_back_to_a_failure_and_only_the_record_of_this_wish_stays() -> None:
     found = walked(generation(V1, FAILED), generation(V2, FAILED), burnt="x")
-    assert found == Target(None, frozenset({V1.digest, V2.digest}), "x")
+    assert found == Target(None, frozenset({V2.digest}), "x")
+    same = replace(V1, spec_digest=V2.spec_digest)
+    found = walked(generation(same, FAILED), generation(V2, FAILED), burnt="x")
+    assert found == Target(None, frozenset({V1.digest, V2.digest}), "x"), "an upgrade resolves it differently"
 
 
 def test_a_rollback_has_as_many_replicas_as_are_wanted_now() -> None:

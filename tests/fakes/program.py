@@ -16,7 +16,7 @@ from typing import Any
 
 import docker
 
-from agent.surface.client import Client
+from agent.surface.client import Client, NoAgent
 from tools import demo
 
 PROGRAM = Path(sys.executable).with_name("xmod-agent")
@@ -63,10 +63,10 @@ class Program:
     def _up(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, f"the agent ended: {self.output.read_text()}"
-        asked = subprocess.run(
-            [PROGRAM, "status", "-o", "json"], capture_output=True, env=self._environment, check=False
-        )
-        return asked.returncode == 0 and bool(json.loads(asked.stdout)["source"]["read_at"])
+        try:
+            return bool(self.status()["source"]["read_at"])
+        except NoAgent:
+            return False
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send the agent a signal and wait for its end; its exit code."""

@@ -14,8 +14,8 @@ from agent.contracts import Digest, Fate, Generation, Observed, Room, Service, S
 class Target:
     """Where to walk. `service` None: nowhere, the wish is burnt and nothing else is left.
 
-    `keep`: digests that stay, stopped, as the record that this wish failed. Why the wanted digest is not walked to: `burnt`, or
-    `waits` for room.
+    `keep`: digests that stay, stopped, as the record that this wish failed. Why the wanted digest is not walked to:
+    `burnt`, or `waits` for room.
     """
 
     service: Service | None

@@ -1,9 +1,9 @@
 """The agent is killed after its n-th change to the runtime, for every n, and starts anew.
 
 While a service is created, replaced, rolled back and deleted; with its state folder kept or lost: in turn, or with --soak
-each point both ways. It must converge to what the folder says, with nothing twice and nothing left, and the failed spec remembered; what runs
-beside it is never touched. On Docker the blow falls between the engine's deed and its answer, so that each call of the API
-is a point; on plain processes after each start, signal and record.
+each point both ways. It must converge to what the folder says, nothing twice, nothing left, the failed spec remembered;
+what runs beside it is never touched. On Docker the blow falls between the engine's deed and its answer, so that each call
+of the API is a point; on plain processes after each start, signal and record.
 """
 
 import contextlib

@@ -17,6 +17,9 @@ import pytest
 
 from tests.fakes.leftovers import leftovers
 
+# Modules of assertions that are no test files; said here, before any test file imports them.
+pytest.register_assert_rewrite("tests.contract.shimlet_contract", "tests.shimlets.process.place")
+
 ROOT = Path(__file__).resolve().parent.parent
 ENGINE = pytest.StashKey[str]()
 

@@ -1,22 +1,28 @@
 """The documents say what is: tables are the code's, examples run, commands exist, links lead somewhere."""
 
+import json
 import re
 import secrets
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import yaml
 
+from agent.control.board import Change
 from agent.registry import Registry
 from agent.settings import Settings
 from agent.spec.engine import Engines
 from agent.spec.policy import Policy, Rules
 from agent.spec.resolve import Defaults, Resolver
+from agent.surface.notice import Notice
+from agent.surface.notify import Origin, payload
+from agent.surface.trouble import Facts
 from tests.fakes.program import eventually, program
 from tools import tables
 
@@ -104,6 +110,13 @@ def test_the_policy_in_the_readme_is_valid_and_shows_every_rule(tmp_path: Path):
     policy = Policy.load(block["policy"], specs=tmp_path, search="", as_root=True)
     assert not policy.address("10.1.2.3")
     assert set(block["policy"]) == {field.alias or name for name, field in Rules.model_fields.items()}
+
+
+def test_the_notification_in_the_readme_has_the_fields_of_one():
+    [shown] = [json.loads(block) for block in blocks("json") if '"event"' in block]
+    made = payload(Notice("service.failed", Facts()), Origin("h", "i"), number="1", now=datetime.now(UTC))
+    assert list(shown) == list(made)
+    assert list(shown["change"]) == list(Change.__slots__)
 
 
 def test_the_plugin_in_the_readme_runs_a_service_and_removes_it(tmp_path: Path):

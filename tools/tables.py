@@ -16,6 +16,7 @@ from agent.settings import table as settings_table
 from agent.spec.document import ANNOTATIONS
 from agent.spec.policy import Rules
 from agent.surface.metrics import table as metrics_table
+from agent.surface.notify import SENTENCES
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 UNIT = README.parent / "systemd" / "xmod-agent.service"
@@ -72,12 +73,19 @@ def annotations() -> str:
     return lines(("annotation", "what it says"), [(code(name), text) for name, text in ANNOTATIONS.items()])
 
 
+def events() -> str:
+    """Every event that is told."""
+    texts = {name: text.format(names="NAME", file="FILE", shimlet="SHIMLET") for name, text in SENTENCES.items()}
+    return lines(("event", "what it says"), [(code(name), text) for name, text in texts.items()])
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "commands": commands,
     "settings": settings,
     "metrics": metrics,
     "policy": policy,
     "annotations": annotations,
+    "events": events,
 }
 
 

@@ -61,6 +61,8 @@ def run(
     host: HostName = None,
     label: Labels = None,
     plugin_dir: PluginDir = None,
+    notify_url: Annotated[str | None, of_setting("--notify-url", "URL")] = None,
+    report_url: Annotated[str | None, of_setting("--report-url", "URL")] = None,
     log_level: Annotated[str | None, of_setting("--log-level", "debug|info|warning|error")] = None,
     *,
     once: Annotated[
@@ -90,6 +92,8 @@ def run(
             "agent.host": host,
             "agent.labels": labels(label),
             "plugins.pluginDir": plugin_dir,
+            "notify.url": notify_url,
+            "report.url": report_url,
             "logging.level": log_level,
         },
     )

@@ -88,7 +88,8 @@ class Status:
     `wanted`: the digest that the spec resolves to ("" if none is known); `routed`: the digest that serves ("" if none).
     `wanted_since`: since when a wanted change is not in effect, None when it is. `blocked`: what stands in its way: none,
     held, suspended, failed or policy. `endpoints`: "http://host:port" of each routed replica. `since`: of this phase.
-    `change`: of the document as it is wanted now, None if no history is known.
+    `change`: of the document as it is wanted now, None if no history is known. `stalled`: on its way for longer than its
+    goalset gives it.
     """
 
     name: ServiceName
@@ -113,6 +114,7 @@ class Status:
     attempts: int = 0
     blocked: str = "none"
     change: Change | None = None
+    stalled: bool = False
 
 
 Listener: TypeAlias = Callable[[Status | None, Status | None], None]

@@ -61,7 +61,8 @@ def status(
     converged = _converged(look, verdict)
     same = before is not None and wanted is not None and before.wanted == wanted.digest
     since = None if _in_effect(look.intent, routed) else _since(look.intent, converged, before, now)
-    if isinstance(verdict, Pending) and since is not None and (now - since).total_seconds() > deadline:
+    stalled = isinstance(verdict, Pending) and since is not None and (now - since).total_seconds() > deadline
+    if stalled:
         converged = replace(converged, message=f"stalled: {converged.message or converged.reason}")
     shown = wanted or (routed.service if routed is not None else look.target)
     walked = look.target or shown
@@ -94,6 +95,7 @@ def status(
         next_try=None if wait is None or converged.holds else now + timedelta(seconds=wait),
         attempts=attempts,
         blocked=_blocked(look, converged),
+        stalled=stalled,
     )
 
 

@@ -16,6 +16,7 @@ from agent.control.words import UnknownNameError
 from agent.control.workqueue import WorkQueue
 from agent.control.world import World
 from agent.daemon import parts
+from agent.daemon.outside import Teller
 from agent.daemon.threads import Threads
 from agent.journal import Journal
 from agent.settings import Settings
@@ -38,7 +39,10 @@ _STUCK = 120.0  # seconds after which one look counts as stuck
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """Implements Operations over the agent's parts. `remembers`: the state folder held words of before."""
+    """Implements Operations over the agent's parts. `remembers`: the state folder held words of before.
+
+    `tellers`: those who tell the outside.
+    """
 
     settings: Settings
     clock: Clock
@@ -52,11 +56,13 @@ class Answers:
     queue: WorkQueue
     journal: Journal
     remembers: bool
+    tellers: Sequence[Teller] = ()
 
     def view(self) -> AgentView:
         """Everything at one moment."""
         desired = self.controller.desired()
         held = self.controller.held()
+        untold = (teller.trouble for teller in self.tellers)
         return AgentView(
             version=__version__,
             instance=self.settings.agent.instance,
@@ -66,7 +72,7 @@ class Answers:
             worlds=tuple(WorldView(n, sight.seen_at, sight.error) for n, sight in sorted(self.world.sights().items())),
             services=tuple(self.board.all().values()),
             held=tuple(HeldPrune(n, h.reason, h.message, h.since) for n, h in sorted(held.items())),
-            notices=tuple(notice for notice in (self.source.notice, self.journal.trouble) if notice),
+            notices=tuple(notice for notice in (self.source.notice, self.journal.trouble, *untold) if notice),
             memory_is_new=not self.remembers and self.controller.inherited,
             host=str(parts.host_of(self.settings)),
             suspended=self._suspended(),

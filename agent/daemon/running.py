@@ -150,6 +150,7 @@ class Running:
             interval=supervisor.interval(settings.agent.rescan_interval),
             after=lambda: self._reports.feed(),
         )
+        self._tellers: list[outside.Teller] = []
         self._answers = Answers(
             settings=settings,
             clock=clock,
@@ -163,7 +164,9 @@ class Running:
             queue=self._queue,
             journal=self._journal,
             remembers=remembers,
+            tellers=self._tellers,
         )
+        self._tellers += outside.tellers_of(settings, view=self._answers.view, metrics=self._metrics, clock=clock)
         self._reports = Reports(
             supervisor, view=self._answers.view, alive=self._answers.alive, passed=self._scanner.passed
         )
@@ -199,6 +202,9 @@ class Running:
         self._scanner.passed.wait(_FIRST_PASS)
         for name, shimlet in worlds.items():
             self._engage(name, shimlet)
+        for teller in self._tellers:
+            self._board.listen(teller.hear)
+            self._threads.start(teller.name, teller.run)
         self._reports.started()
         logger.info(
             "agent started",

@@ -28,6 +28,10 @@ _PATHS = (
     "source.knownHosts",
     "webhook.secretFile",
     "secrets.ageKeyFile",
+    "notify.urlFile",
+    "notify.secretFile",
+    "report.urlFile",
+    "report.secretFile",
 )
 
 
@@ -208,6 +212,8 @@ def _placed(settings: Settings, given: Mapping[str, _Given], environ: Mapping[st
         "plugins": plugins,
         "source": _files(settings.source, "token_file", "ssh_key", "known_hosts", "allowed_signers", "keyring"),
         "webhook": _files(settings.webhook, "secret_file"),
+        "notify": _files(settings.notify, "url_file", "secret_file"),
+        "report": _files(settings.report, "url_file", "secret_file"),
         "secrets": _files(settings.secrets, "age_key_file"),
     }
     if settings.source.repo:

@@ -156,6 +156,30 @@ class WebhookBlock(Block):
     bind: Address = Field(default="127.0.0.1", description="address of that port; any, for it asks for the secret")
 
 
+class NotifyBlock(Block):
+    """Who is told of transitions: trouble, and its end."""
+
+    url: str = Field(default="", repr=False, description="URL that is told of trouble and its end, as JSON")
+    url_file: Path | None = Field(default=None, description="file with that URL, if it is secret itself")
+    secret_file: Path | None = Field(default=None, description="file with the secret that signs what is told")
+    interval: Seconds = Field(
+        default=3600.0,
+        description="the same trouble is told again after this long",
+        json_schema_extra={"shown": "1h"},
+    )
+
+
+class ReportBlock(Block):
+    """Who hears how this host is, all the time."""
+
+    url: str = Field(default="", repr=False, description="URL that hears the state of everything, as JSON")
+    url_file: Path | None = Field(default=None, description="file with that URL, if it is secret itself")
+    secret_file: Path | None = Field(default=None, description="file with the secret that signs the reports")
+    interval: Seconds = Field(
+        default=60.0, description="it hears this often, give or take a tenth, and when something changes"
+    )
+
+
 class Preload(Block):
     """One plugin to load at start. `path`: a .py file with register(plugins), or "module:attribute"."""
 
@@ -268,6 +292,8 @@ class FileSettings(Block):
     service: ServiceBlock = ServiceBlock()
     source: SourceBlock = SourceBlock()
     webhook: WebhookBlock = WebhookBlock()
+    notify: NotifyBlock = NotifyBlock()
+    report: ReportBlock = ReportBlock()
     plugins: PluginsBlock = PluginsBlock()
     logging: LoggingBlock = LoggingBlock()
     agent: AgentBlock = AgentBlock()
@@ -309,6 +335,8 @@ FLAGS: Mapping[str, str] = {
     "source.path": "--path",
     "source.interval": "--interval",
     "source.verify": "--verify",
+    "notify.url": "--notify-url",
+    "report.url": "--report-url",
     "plugins.defaultShimlet": "--shimlet",
     "plugins.defaultPipeline": "--goalset",
     "agent.stateDir": "--state-dir",

@@ -23,7 +23,14 @@ from agent.surface.operations import AgentView
 
 RESULTS = ("achieved", "pending", "transient", "failed", "permanent", "error", "kept")
 HOOKS = ("accepted", "ignored", "ping", "refused", "too_large", "broken_off", "unavailable")
+NOTIFICATIONS = ("sent", "failed", "refused", "dropped")
+REPORTS = ("sent", "failed")
 PRUNES = ("removed", "held", "approved")
+_OUTSIDE = {
+    "xmod_webhook_requests_total": HOOKS,
+    "xmod_notifications_total": NOTIFICATIONS,
+    "xmod_reports_total": REPORTS,
+}
 
 _LOOK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _QUEUE = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 600)
@@ -85,6 +92,9 @@ _ROWS = (
     MetricRow("xmod_prune_total", "counter", ("result",), "Removals of services that are no longer wanted"),
     MetricRow("xmod_task_total", "counter", ("task", "result"), "Work that outlives a look, such as pulls, by outcome"),
     MetricRow("xmod_webhook_requests_total", "counter", ("result",), "Requests to POST /webhook, by outcome"),
+    MetricRow("xmod_notifications_total", "counter", ("result",), "Deliveries to notify.url, by outcome"),
+    MetricRow("xmod_reports_total", "counter", ("result",), "Deliveries to report.url, by outcome"),
+    MetricRow("xmod_report_last_success_timestamp_seconds", "gauge", (), "When a report last arrived; 0: never yet"),
     MetricRow("workqueue_depth", "state", ("name",), "Names whose turn has come; name: the shimlet's lane"),
     MetricRow("workqueue_adds_total", "counter", ("name",), "Names put in the queue that were not waiting already"),
     MetricRow("workqueue_queue_duration_seconds", "histogram", ("name",), "How long names waited for a worker", _QUEUE),
@@ -126,8 +136,9 @@ class Metrics:
             row.name: Histogram(row.name, row.help, row.labels, registry=self._registry, buckets=row.buckets)
             for row in _of("histogram")
         }
-        scan = _row("xmod_last_full_scan_timestamp_seconds")
-        self._scan = Gauge(scan.name, scan.help, registry=self._registry)
+        self._gauges = {
+            row.name: Gauge(row.name, row.help, row.labels, registry=self._registry) for row in _of("gauge")
+        }
         ProcessCollector(registry=self._registry)
         self._begin_at_zero(shimlets, goals)
 
@@ -170,7 +181,7 @@ class Metrics:
 
     def scanned(self) -> None:
         """The source was read whole."""
-        self._scan.set(self._clock.now().timestamp())
+        self._gauges["xmod_last_full_scan_timestamp_seconds"].set(self._clock.now().timestamp())
 
     def task_ended(self, kind: str, result: str) -> None:
         """Work that outlives a look ended."""
@@ -179,6 +190,16 @@ class Metrics:
     def hooked(self, result: str) -> None:
         """A request to the webhook ended."""
         self._counters["xmod_webhook_requests_total"].labels(result).inc()
+
+    def notified(self, result: str) -> None:
+        """A delivery of a notification ended."""
+        self._counters["xmod_notifications_total"].labels(result).inc()
+
+    def reported(self, result: str) -> None:
+        """A delivery of a report ended."""
+        self._counters["xmod_reports_total"].labels(result).inc()
+        if result == "sent":
+            self._gauges["xmod_report_last_success_timestamp_seconds"].set(self._clock.now().timestamp())
 
     def added(self, lane: str) -> None:
         """A name came in that was not waiting already."""
@@ -210,8 +231,9 @@ class Metrics:
             self._counters["xmod_goal_ensure_total"].labels(goalset, goal, result)
         for result in ("ok", "transient", "permanent", "error", "cancelled"):
             self._counters["xmod_task_total"].labels("image", result)
-        for result in HOOKS:
-            self._counters["xmod_webhook_requests_total"].labels(result)
+        for name, results in _OUTSIDE.items():
+            for result in results:
+                self._counters[name].labels(result)
         for result in PRUNES:
             self._counters["xmod_prune_total"].labels(result)
 

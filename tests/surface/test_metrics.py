@@ -43,6 +43,9 @@ NAMES = {
     "xmod_source_unverified": ("gauge", "reason"),
     "xmod_spec_invalid": ("gauge", "file"),
     "xmod_webhook_requests_total": ("counter", "result"),
+    "xmod_notifications_total": ("counter", "result"),
+    "xmod_reports_total": ("counter", "result"),
+    "xmod_report_last_success_timestamp_seconds": ("gauge", ""),
 }
 
 
@@ -90,6 +93,8 @@ def everything_once(metrics):
     metrics.finished("docker", 0.3)
     metrics.retried("docker")
     metrics.hooked("accepted")
+    metrics.notified("sent")
+    metrics.reported("sent")
 
 
 def test_names_types_and_labels_stay_what_they_are(metrics):
@@ -117,8 +122,16 @@ def test_counters_stand_at_zero_before_anything_happened(metrics):
     assert value(metrics, "xmod_drift_detected_total", shimlet="process") == 0
     assert value(metrics, "workqueue_retries_total", name="process") == 0
     assert value(metrics, "xmod_webhook_requests_total", result="refused") == 0
+    assert value(metrics, "xmod_notifications_total", result="dropped") == 0
+    assert value(metrics, "xmod_reports_total", result="failed") == 0
+    assert value(metrics, "xmod_report_last_success_timestamp_seconds") == 0
     assert value(metrics, "xmod_prune_held", reason="SourceMissing") == 0
     assert value(metrics, "xmod_last_full_scan_timestamp_seconds") == 0
+
+
+def test_a_report_that_failed_is_no_success(metrics):
+    metrics.reported("failed")
+    assert value(metrics, "xmod_report_last_success_timestamp_seconds") == 0
 
 
 def test_each_fact_is_counted(metrics):
@@ -131,6 +144,8 @@ def test_each_fact_is_counted(metrics):
     assert value(metrics, "xmod_last_full_scan_timestamp_seconds") == NOW.timestamp()
     assert value(metrics, "workqueue_adds_total", name="docker") == 1
     assert value(metrics, "xmod_webhook_requests_total", result="accepted") == 1
+    assert value(metrics, "xmod_notifications_total", result="sent") == 1
+    assert value(metrics, "xmod_report_last_success_timestamp_seconds") == NOW.timestamp()
     assert value(metrics, "workqueue_work_duration_seconds_count", name="docker") == 1
 
 

@@ -1,0 +1,139 @@
+"""What is told, and when: a pure function of what is wrong now and what was told before.
+
+A trouble is told once it lasted for its patience, another one of the same subject at once, the same one again after the
+interval (an hour) at the earliest. Each subject of which trouble was told is told once more when it is well, for long enough
+to be believed, or gone. Nothing of this is on disk: after a restart a trouble that lasts is told once again.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import NamedTuple
+
+from agent.surface.trouble import Facts, Finding, State, Subject
+
+_BELIEVED = timedelta(seconds=5)  # for which a subject is well before that is told
+_OVER = timedelta(seconds=60)  # after which a trouble that was on its way to heal is a new one
+_MOST = 16  # different troubles remembered of one subject
+_ENDS: Mapping[str, str] = {
+    "service": "service.dropped",
+    "prune": "prune.released",
+    "file": "file.recovered",
+    "source": "source.recovered",
+    "world": "world.recovered",
+}
+_GROUPED = ("prune.held", "prune.released")  # a batch is held as a whole, so it is told as one
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One thing to tell. `names`: the services it is about, several only of removals; `repeated`: it was told before."""
+
+    event: str
+    facts: Facts
+    names: tuple[str, ...] = ()
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One subject with trouble. `told`: when each trouble was told last; `rests`: its better state, and since when."""
+
+    since: datetime
+    facts: Facts
+    told: Mapping[str, datetime] = field(default_factory=dict)
+    rests: tuple[State, datetime] | None = None
+
+
+Memory = Mapping[Subject, Case]
+
+
+class Step(NamedTuple):
+    """What is remembered from now on, and what is to be told."""
+
+    memory: Memory
+    notices: tuple[Notice, ...]
+
+
+def step(memory: Memory, found: Mapping[Subject, Finding], now: datetime, *, interval: float) -> Step:
+    """Compare what is with what was told. `interval`: seconds until the same trouble is told again."""
+    left: dict[Subject, Case] = {}
+    notices: list[Notice] = []
+    for subject in sorted(memory.keys() | found.keys()):
+        case, finding = memory.get(subject), found.get(subject)
+        if finding is None or finding.state is State.GONE:
+            if case is not None and case.told:
+                notices.append(_end(subject, case, finding))
+        elif finding.state is State.TROUBLE:
+            case = _troubled(case, finding, now)
+            left[subject], news = _told(case, finding, now, timedelta(seconds=interval))
+            notices += news
+        elif case is not None:
+            rested = _rested(case, finding, now)
+            if rested is not None:
+                left[subject] = rested
+            elif case.told:
+                notices.append(_notice(finding.event, finding.facts))
+    return Step(left, tuple(_grouped(notices)))
+
+
+def _troubled(case: Case | None, finding: Finding, now: datetime) -> Case:
+    """It is in trouble: since when, if it was on its way to heal meanwhile."""
+    if case is None:
+        return Case(now, finding.facts)
+    anew = case.rests is not None and not case.told and now - case.rests[1] > _OVER
+    return replace(case, since=now if anew else case.since, facts=finding.facts, rests=None)
+
+
+def _told(case: Case, finding: Finding, now: datetime, interval: timedelta) -> tuple[Case, tuple[Notice, ...]]:
+    key = f"{finding.event} {finding.key}"
+    at = case.told.get(key)
+    early = now - case.since < timedelta(seconds=finding.patience)
+    if (
+        (early and at is None)
+        or (at is not None and now - at < interval)
+        or (finding.mild and case.told and at is None)
+    ):
+        return case, ()
+    facts = finding.facts if finding.facts.since is not None else replace(finding.facts, since=case.since)
+    kept = sorted(case.told.items(), key=lambda item: item[1])[-_MOST:]
+    told = {**{k: t for k, t in kept if now - t < interval}, key: now}
+    return replace(case, told=told), (_notice(finding.event, facts, repeated=at is not None),)
+
+
+def _rested(case: Case, finding: Finding, now: datetime) -> Case | None:
+    """The case while it is not over, None once it is."""
+    same = case.rests is not None and case.rests[0] is finding.state
+    since = case.rests[1] if same and case.rests is not None else now
+    well = finding.state is State.WELL
+    over = now - since >= _BELIEVED if well else now - since > _OVER and not case.told
+    return None if over else replace(case, rests=(finding.state, since))
+
+
+def _end(subject: Subject, case: Case, finding: Finding | None) -> Notice:
+    if finding is not None:
+        return _notice(finding.event, finding.facts)
+    reason = "Removed" if subject[0] == "service" else ""
+    return _notice(
+        _ENDS[subject[0]], replace(case.facts, phase="", serving=None, reason=reason, message="", since=None)
+    )
+
+
+def _notice(event: str, facts: Facts, *, repeated: bool = False) -> Notice:
+    return Notice(event, facts, (facts.service,) if facts.service else (), repeated)
+
+
+def _grouped(notices: Iterable[Notice]) -> Iterable[Notice]:
+    """All removals held for one reason are one notice, and all that are released."""
+    alone = [notice for notice in notices if notice.event not in _GROUPED]
+
+    def kind(notice: Notice) -> tuple[str, str, bool]:
+        return notice.event, notice.facts.reason, notice.repeated
+
+    for _, group in groupby(sorted((n for n in notices if n.event in _GROUPED), key=kind), kind):
+        batch = list(group)
+        names = tuple(name for notice in batch for name in notice.names)
+        facts = batch[0].facts if len(batch) == 1 else replace(batch[0].facts, service="")
+        yield replace(batch[0], names=names, facts=facts)
+    yield from alone

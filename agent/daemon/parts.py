@@ -110,7 +110,7 @@ def source_of(settings: Settings, clock: Clock, *, dry: bool = False) -> Source:
     """Where the specs come from: a repository, or DIR in the mode that was set. `dry`: nothing is noted of it."""
     trust = _trust(settings)
     if settings.source.repo:
-        return _repository(settings, clock, trust)
+        return _repository(settings, clock, trust, tidy=not dry)
 
     def git() -> Source:
         notes = None if dry else settings.agent.state_dir / "git"
@@ -145,7 +145,7 @@ def _trust(settings: Settings) -> Trust | None:
     return Trust(given.verify, keys)
 
 
-def _repository(settings: Settings, clock: Clock, trust: Trust | None) -> RepositorySource:
+def _repository(settings: Settings, clock: Clock, trust: Trust | None, *, tidy: bool) -> RepositorySource:
     given = settings.source
     access = Access(given.token_file, given.ssh_key, given.known_hosts)
     try:
@@ -153,7 +153,7 @@ def _repository(settings: Settings, clock: Clock, trust: Trust | None) -> Reposi
     except BadRemote as error:
         raise StartError(str(error)) from error
     state = settings.agent.state_dir / "git"
-    return RepositorySource(wanted, state=state, clock=clock, interval=given.interval, trust=trust)
+    return RepositorySource(wanted, state=state, clock=clock, interval=given.interval, trust=trust, tidy=tidy)
 
 
 def shimlet_of(settings: Settings, registry: Registry, name: str) -> Shimlet:

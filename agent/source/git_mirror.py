@@ -9,33 +9,29 @@ it, by a lock that dies with it.
 import fcntl
 import hashlib
 import logging
-import os
 import shutil
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from agent.contracts import Transient
 from agent.source.git_command import GitFailed, Repository, ask, run
-from agent.source.git_remote import Remote, is_commit
+from agent.source.git_origin import NotSynced, Origin, bare, leads
+from agent.source.git_remote import Remote
 from agent.source.git_trust import Trust, Unverified
 
 _log = logging.getLogger("xmod.source")
 
 IN_FORCE = "refs/xmod/current"
 _TIP = "refs/xmod/tip"  # where the ref led after the last fetch that was whole
-_HEAD = "refs/xmod/head"  # the remote's HEAD as fetched
-_ASK = 30.0  # seconds for what is small
-_FETCH = 120.0
+_PATIENT = 120.0  # seconds until another process is done with the mirror
 _CLONE = 900.0
 _LOCAL = 60.0
+_RETIRED = 30 * 86400.0  # seconds without a sync after which a mirror belongs to nobody
+_PARTS = {"clone-", "current", "lock", "synced"}  # what a mirror's folder holds, and nothing else
 _PATIENCE = 3  # fetches that may fail in a row before the mirror is suspected
-
-
-class NotSynced(Exception):
-    """Why the mirror is not what the remote is; a sentence."""
 
 
 class Mirror:
@@ -52,13 +48,14 @@ class Mirror:
         self._folder = root / hashlib.sha256(key.encode()).hexdigest()[:16]
         self._link = self._folder / "current"
         self._remote = remote
+        self._origin = Origin(remote, stop=stop)
         self._stop = stop
         self._failures = 0  # fetches in a row
 
     @property
     def repository(self) -> Repository:
         """For reading, as it is now; what is not here is not fetched."""
-        return Repository(_bare(self._link.resolve()).words, {"GIT_ALLOW_PROTOCOL": "none"})
+        return bare(self._link.resolve())
 
     @property
     def plain(self) -> Repository:
@@ -69,7 +66,7 @@ class Mirror:
             alternates = beside / "objects" / "info" / "alternates"
             alternates.parent.mkdir(exist_ok=True)
             alternates.write_text("../../objects\n")
-        return _bare(beside)
+        return bare(beside)
 
     @property
     def synced_at(self) -> float:
@@ -106,6 +103,18 @@ class Mirror:
         except GitFailed as error:
             raise NotSynced(f"{self._remote.url}: {error}") from error
 
+    def retire(self) -> None:
+        """Remove the mirrors beside this one that nobody synced for a month: of refs, paths and URLs that were set once."""
+        for folder in self._folder.parent.glob("[0-9a-f]" * 16):
+            try:
+                if folder != self._folder and _retired(folder):
+                    with (folder / "lock").open("r+") as lock:
+                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        shutil.rmtree(folder)
+                    _log.info("a mirror that nobody used for a month is removed", extra={"file": str(folder)})
+            except OSError as error:  # also BlockingIOError: somebody is at work on it
+                _log.debug("a mirror stays", extra={"file": str(folder), "error": str(error)})
+
     def _synced(self) -> None:
         self._failures = 0
         (self._folder / "synced").touch()
@@ -124,7 +133,7 @@ class Mirror:
     def _answers(self) -> bool:
         """The remote answers: then it is not the remote because of which a fetch fails again and again."""
         try:
-            self._asked()
+            self._origin.asked()
         except GitFailed:
             return False
         return True
@@ -144,28 +153,28 @@ class Mirror:
         """It is a repository with something to be in force, and no git that was killed left a lock in it."""
         if not self.there or any(self._locks()):
             return False
-        return bool(_leads(self._link, f"{self._known() or IN_FORCE}^{{tree}}"))
+        return bool(leads(self._link, f"{self._known() or IN_FORCE}^{{tree}}"))
 
     def _known(self) -> str:
         """The commit that is in force, or else the one that waits for a signature; "" if none."""
-        return _leads(self._link, IN_FORCE) or _leads(self._link, _TIP)
+        return leads(self._link, IN_FORCE) or leads(self._link, _TIP)
 
     def _locks(self) -> Iterator[Path]:
         yield from self._link.resolve().glob("*.lock")
         yield from (self._link / "refs").resolve().rglob("*.lock")
 
     def _fetched(self) -> str:
-        tip = _leads(self._link, _TIP)
+        tip = leads(self._link, _TIP)
         try:
             if tip and self._current(tip):
                 return self._taken(self._link, tip)
-            self._fetch(self._link, seconds=_FETCH)
+            self._origin.fetch(self._link)
         except GitFailed:
             with suppress(Unverified, NotSynced):
                 if tip and self._trust is not None:  # keys may have changed, though nothing is heard of the remote
-                    self._taken(self._link, tip, self._resolved(self._link)[1])
+                    self._taken(self._link, tip, self._origin.resolved(self._link)[1])
             raise
-        return self._taken(self._link, *self._resolved(self._link))
+        return self._taken(self._link, *self._origin.resolved(self._link))
 
     def _current(self, tip: str) -> bool:
         """Whether there is nothing to fetch, as far as that is known cheaply. A tag may come later than what it vouches for."""
@@ -173,99 +182,33 @@ class Mirror:
             return False
         if self._remote.pinned:
             return tip == self._remote.ref
-        return self._remote.asked_cheaply and self._asked() == tip
+        return self._remote.asked_cheaply and self._origin.asked() == tip
 
     def _taken(self, place: Path, tip: str, tag: str = "", *, before: str | None = None) -> str:
         """Put in force what may be; its id. Raises Unverified, GitFailed, Transient."""
         self.tip = tip
-        if tip != _leads(place, _TIP):
-            ask(_bare(place), ["update-ref", _TIP, tip], seconds=_LOCAL)
-        here = _leads(place, IN_FORCE)
+        if tip != leads(place, _TIP):
+            ask(bare(place), ["update-ref", _TIP, tip], seconds=_LOCAL)
+        here = leads(place, IN_FORCE)
         oid = tip
         if self._trust is not None:
             try:
-                oid = self._trust.settle(_bare(place), tip, in_force=here if before is None else before, tag=tag)
+                oid = self._trust.settle(bare(place), tip, in_force=here if before is None else before, tag=tag)
             except Transient as error:
                 if error.reason == "SourceBroken":
                     raise GitFailed(str(error)) from error
                 raise
-        self._fill(place, oid)
+        self._origin.fill(place, oid)
         if oid != here:
-            ask(_bare(place), ["update-ref", IN_FORCE, oid], seconds=_LOCAL)
+            ask(bare(place), ["update-ref", IN_FORCE, oid], seconds=_LOCAL)
         return oid
-
-    def _asked(self) -> str:
-        """The commit that the ref leads to, by the remote's word; "" if it does not say."""
-        names = _names(self._remote.ref)
-        wanted = [word for name in names for word in (name, f"{name}^{{}}")]
-        printed = run(
-            ["ls-remote", "--", self._remote.url, *wanted], seconds=_ASK, stop=self._stop, env=self._remote.env()
-        ).decode("utf-8", "replace")
-        found = {name: oid for oid, _, name in (line.partition("\t") for line in printed.splitlines())}
-        return next((found.get(f"{name}^{{}}", found[name]) for name in names if name in found), "")
-
-    def _fetch(self, place: Path, *, seconds: float) -> None:
-        specs = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
-        if not self._remote.ref:
-            specs.append(f"+HEAD:{_HEAD}")
-        self._talk(place, ["--prune", *specs], seconds=seconds)
-
-    def _talk(self, place: Path, words: Sequence[str], *, seconds: float, wanted: bytes = b"") -> None:
-        """Fetch; `wanted`: objects by their ids, a line each, for which no history is compared."""
-        alone = ("-c", "fetch.negotiationAlgorithm=noop") if wanted else ()
-        fetch = ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head"]
-        options = [word for word in words if word.startswith("--")] + (["--stdin"] if wanted else [])
-        specs = [word for word in words if not word.startswith("--")]
-        run(
-            [*alone, *_bare(place).words, *fetch, *options, "origin", *specs],
-            seconds=seconds,
-            stop=self._stop,
-            env=self._remote.env(),
-            stdin=wanted,
-        )
-
-    def _resolved(self, place: Path) -> tuple[str, str]:
-        """The commit that the ref leads to, and the tag's name if it is a tag. Raises NotSynced."""
-        names = (_HEAD,) if not self._remote.ref else _names(self._remote.ref)
-        for name in names:
-            oid = _leads(place, f"{name}^{{commit}}")
-            if oid:
-                return oid, name.removeprefix("refs/tags/") if name.startswith("refs/tags/") else ""
-        raise NotSynced(
-            f"{self._remote.url} has no branch, tag or commit {self._remote.ref!r}; it was deleted or never existed, "
-            "see source.ref (--ref)"
-        )
-
-    def _fill(self, place: Path, oid: str) -> None:
-        """Get the files of our path, in one go, where the server left them out."""
-        missing = self._lacking(place, oid)
-        if missing:
-            wanted = "".join(f"{name}\n" for name in missing).encode()
-            self._talk(place, ["--filter=blob:none"], seconds=_FETCH, wanted=wanted)
 
     def bring(self, objects: Collection[str]) -> None:
         """Get files of older commits, where the server left them out; beside a sync. Raises NotSynced, GitFailed, Transient."""
         trouble = self._remote.trouble()
         if trouble:
             raise NotSynced(trouble)
-        wanted = "".join(f"{name}\n" for name in objects).encode()
-        self._talk(self._link.resolve(), ["--filter=blob:none", "--no-auto-gc"], seconds=_ASK, wanted=wanted)
-
-    def _lacking(self, place: Path, oid: str) -> list[str]:
-        words = [
-            "rev-list",
-            "--objects",
-            "--no-object-names",
-            "--missing=print",
-            "--no-walk",
-            f"{oid}:{self._remote.path}",
-        ]
-        try:
-            printed = ask(_bare(place), words, seconds=_LOCAL, stop=self._stop)
-        except GitFailed:
-            ask(_bare(place), ["rev-parse", "--verify", "-q", f"{oid}^{{tree}}"], seconds=_LOCAL)
-            return []  # the commit has no such path, which is for the reader to say
-        return [line[1:] for line in printed.splitlines() if line.startswith("?")]
+        self._origin.bring(self._link.resolve(), objects)
 
     # by cloning
 
@@ -275,21 +218,13 @@ class Mirror:
             if left != self._link.resolve():
                 shutil.rmtree(left, ignore_errors=True)
         old = self._link.resolve() if self._link.is_symlink() else None
-        before = _leads(self._link, IN_FORCE)
+        before = leads(self._link, IN_FORCE)
         fresh = self._folder / f"clone-{time.time_ns():x}"
         try:
-            run(["init", "--quiet", "--bare", "--template=", str(fresh)], seconds=_LOCAL)
-            for key, value in (
-                ("remote.origin.url", self._remote.url),
-                ("remote.origin.promisor", "true"),
-                ("remote.origin.partialCloneFilter", "blob:none"),
-                ("extensions.partialClone", "origin"),
-                ("core.repositoryFormatVersion", "1"),
-            ):
-                ask(_bare(fresh), ["config", key, value], seconds=_LOCAL)
-            self._fetch(fresh, seconds=_CLONE)
+            self._origin.init(fresh)
+            self._origin.fetch(fresh, seconds=_CLONE)
             try:
-                oid = self._taken(fresh, *self._resolved(fresh), before=before)
+                oid = self._taken(fresh, *self._origin.resolved(fresh), before=before)
             except Unverified as error:
                 if before:
                     raise NotSynced(str(error)) from error
@@ -315,7 +250,7 @@ class Mirror:
         """No other process works on this mirror: an agent and a `plan` share the state folder."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with (self._folder / "lock").open("w") as lock:
-            deadline = time.monotonic() + _FETCH
+            deadline = time.monotonic() + _PATIENT
             while True:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -326,21 +261,9 @@ class Mirror:
             yield
 
 
-def _bare(place: Path) -> Repository:
-    return Repository(("--git-dir", os.fspath(place)))
-
-
-def _leads(place: Path, name: str) -> str:
-    """The id that a name leads to, "" if to none."""
-    with suppress(GitFailed):
-        return ask(_bare(place), ["rev-parse", "--verify", "-q", name], seconds=_LOCAL).strip()
-    return ""
-
-
-def _names(ref: str) -> tuple[str, ...]:
-    """Where a ref may stand, in the order of preference."""
-    if not ref:
-        return ("HEAD",)
-    if ref.startswith("refs/") or is_commit(ref):
-        return (ref,)
-    return (f"refs/heads/{ref}", f"refs/tags/{ref}")
+def _retired(folder: Path) -> bool:
+    """It is a mirror, all of it, and was not synced for long. Raises OSError."""
+    if folder.is_symlink() or not (folder / "current").is_symlink():
+        return False
+    names = {"clone-" if path.name.startswith("clone-") else path.name for path in folder.iterdir()}
+    return names <= _PARTS and time.time() - (folder / "synced").stat().st_mtime > _RETIRED

@@ -17,8 +17,9 @@ from agent.clock import Clock
 from agent.contracts import Transient
 from agent.source.git_command import GitFailed
 from agent.source.git_history import History, knew
-from agent.source.git_mirror import IN_FORCE, Mirror, NotSynced
+from agent.source.git_mirror import IN_FORCE, Mirror
 from agent.source.git_object import Commit, Missing, Objects
+from agent.source.git_origin import NotSynced
 from agent.source.git_past import GitPast
 from agent.source.git_remote import Remote
 from agent.source.git_tree import NoSuchPath, TreeReader
@@ -38,7 +39,7 @@ _STEP = 0.2  # seconds between looks at the stop while waiting
 class RepositorySource:
     """Reads `remote` through a mirror below `state`; `interval`: seconds between two questions, give or take a tenth.
 
-    `trust`: what may be in force; None: whatever the ref leads to.
+    `trust`: what may be in force, None: whatever the ref leads to; `tidy`: mirrors that nobody used for long are removed.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class RepositorySource:
         clock: Clock,
         interval: float,
         trust: Trust | None = None,
+        tidy: bool = False,
         max_file_bytes: int = 1 << 20,
         max_total_bytes: int = 256 << 20,
     ) -> None:
@@ -61,6 +63,7 @@ class RepositorySource:
         self._interval = interval
         self._closed = threading.Event()
         self._trust = trust
+        self._tidy = tidy
         self._mirror = Mirror(state, remote, stop=self._closed, trust=trust)
         self._history = History()
         self._limits = Limits(max_file_bytes, max_total_bytes)
@@ -196,6 +199,8 @@ class RepositorySource:
             else:
                 asked = asked or found != revision or self._mirror.tip != self.head or bool(self._error)
                 self._well(found)
+                if self._tidy and not revision:
+                    self._mirror.retire()
                 revision, failures = found, 0
                 pause = self._interval * random.uniform(0.9, 1.1)  # noqa: S311 the same
             self.head = self._mirror.tip or self.head

@@ -1,7 +1,9 @@
 """Which mode a folder is read in, decided at the first look that can see it: as a work tree's commit, or as plain files.
 
 The choice holds until the agent ends, and its id is in every mark; so a folder that turns into a work tree, or back,
-never turns one source into another under our feet.
+never turns one source into another under our feet. Only a folder in which nothing was seen yet may still become a work
+tree: what is mounted or cloned there late. No mark names it, an empty folder deletes nothing, and to the gate what comes
+then is a source that was replaced, which holds what it would remove.
 """
 
 import logging
@@ -28,6 +30,7 @@ class ChosenSource:
         self._git = git
         self._folder = folder
         self._source: Source | None = None
+        self._certain = False
         self._kicked = threading.Event()
         self._closed = threading.Event()
 
@@ -59,7 +62,19 @@ class ChosenSource:
     def look(self) -> Snapshot:
         """Everything, as of now. Raises Transient, also while there is no folder to choose by."""
         if self._source is None:
-            self._source = self._chosen()
+            self._choose()
+        source = self._source
+        assert source is not None  # noqa: S101 for mypy
+        if self._certain:
+            return source.look()
+        found = None if stands_on_specs(self._path) else source.look()
+        if found is not None and not found.files:
+            return found
+        self._certain = True
+        if found is not None and not stands_on_specs(self._path):  # nor did it come to while it was read
+            return found
+        source.close()
+        self._source = self._taken(self._git(), "git")
         return self._source.look()
 
     def wait(self, stop: Event, timeout: float) -> None:
@@ -89,17 +104,19 @@ class ChosenSource:
     def _there(self) -> bool:
         return trace(absolute(self._path)).inode is not None
 
-    def _chosen(self) -> Source:
+    def _choose(self) -> None:
         way = trace(absolute(self._path))
         if way.inode is None:
             raise Transient(
                 f"{self._path}: no folder there ({way.stations[-1]}: {way.error}); create or mount it",
                 reason="SourceMissing",
             )
-        git = stands_on_specs(self._path)
-        source = self._git() if git else self._folder()
-        _log.info(
-            "reading commits; edits count once they are committed" if git else "reading the folder as it is",
-            extra={"source": source.location, "mode": "git" if git else "folder"},
+        self._certain = stands_on_specs(self._path)
+        self._source = self._taken(self._git(), "git") if self._certain else self._taken(self._folder(), "folder")
+
+    def _taken(self, source: Source, mode: str) -> Source:
+        said = (
+            "reading commits; edits count once they are committed" if mode == "git" else "reading the folder as it is"
         )
+        _log.info(said, extra={"source": source.location, "mode": mode})
         return source

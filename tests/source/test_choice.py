@@ -13,6 +13,7 @@ from agent.contracts import Transient
 from agent.source.choice import ChosenSource
 from agent.source.directory import DirectorySource
 from agent.source.git_worktree import WorkTreeSource
+from tests.fakes.following import git
 
 NEVER = threading.Event()
 
@@ -48,6 +49,58 @@ def test_a_folder_that_comes_later_is_chosen_by_then(repo, tmp_path):
         shutil.move(tmp_path / "aside", repo.root)
         source.wait(NEVER, 5)
         assert source.look().revision == repo.head
+
+
+def test_what_is_cloned_late_into_an_empty_folder_is_read_as_git(repo, tmp_path):
+    late = tmp_path / "late"
+    late.mkdir()
+    with chosen(late) as source:
+        assert source.look().files == ()
+        git(late, "clone", "-q", str(repo.root), ".")
+        source.wait(NEVER, 5)
+        found = source.look()
+        assert (found.revision, found.source, source.id) == (repo.head, f"git:{late}", f"git:{late}")
+        assert {file.path for file in found.files} == {"specs/a.yaml", "specs/b/c.yaml"}
+
+
+def test_what_is_mounted_late_is_read_as_git(repo, tmp_path, mount):
+    late = tmp_path / "late"
+    late.mkdir()
+    with chosen(late) as source:
+        assert source.look().files == ()
+        mount(late)
+        git(late, "clone", "-q", str(repo.root), ".")
+        source.wait(NEVER, 5)
+        assert source.look().source == f"git:{late}"
+
+
+def test_a_work_tree_that_comes_while_a_folder_is_read_is_not_read_as_one(repo, tmp_path):
+    late = tmp_path / "late"
+    late.mkdir()
+    clock = SystemClock()
+
+    class Slow(DirectorySource):
+        def look(self):
+            git(late, "clone", "-q", str(repo.root), ".")
+            return super().look()
+
+    source = ChosenSource(late, git=lambda: WorkTreeSource(late, clock=clock), folder=lambda: Slow(late, clock=clock))
+    with contextlib.closing(source):
+        assert source.look().source == f"git:{late}"
+
+
+def test_a_folder_in_which_something_was_seen_stays_a_folder(repo, tmp_path):
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    with chosen(plain) as source:
+        assert source.look().files == ()
+        (plain / "a.yaml").write_text("a: 1\n")
+        assert source.look().source == f"folder:{plain}"
+        git(plain, "init", "-q")
+        git(plain, "add", "-A")
+        git(plain, "commit", "-q", "-m", "x")
+        (plain / "a.yaml").unlink()
+        assert source.look().source == f"folder:{plain}"
 
 
 def test_the_choice_holds_whatever_becomes_of_the_folder(repo):

@@ -24,7 +24,7 @@ def without(folder: Path, *absent: str) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize("name", ["setup", "docker-engine", "apt-install"])
+@pytest.mark.parametrize("name", ["setup", "docker-engine", "apt-install", "sshd"])
 def test_a_script_parses_and_may_be_run(name: str):
     assert ran("sh", "-n", TOOLS / name).returncode == 0
     assert os.access(TOOLS / name, os.X_OK)

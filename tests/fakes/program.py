@@ -78,9 +78,16 @@ class Program:
 
     def says(self, *words: str, code: int = 0) -> str:
         """What the command line prints."""
+        return self._ran(words, code).stdout
+
+    def refuses(self, *words: str) -> str:
+        """The sentence with which a word is refused."""
+        return self._ran(words, 1).stderr
+
+    def _ran(self, words: tuple[str, ...], code: int) -> "subprocess.CompletedProcess[str]":
         ran = subprocess.run([PROGRAM, *words], capture_output=True, text=True, env=self._environment, check=False)
         assert ran.returncode == code, f"{words} ended with {ran.returncode}: {ran.stdout}{ran.stderr}"
-        return ran.stdout
+        return ran
 
     def status(self) -> dict[str, Any]:
         """Everything, as `status -o json` has it, without the time that a command takes."""

@@ -43,3 +43,13 @@ def test_the_pattern_finds_all_names_of_a_service_and_of_no_other():
 def test_an_owner_that_no_container_name_could_carry_is_refused(owner: str):
     with pytest.raises(ValueError, match="lower-case"):
         naming.checked_owner(owner)
+
+
+def test_what_was_given_up_has_a_name_that_is_nobodys_and_never_the_same_twice():
+    name = naming.container_name("edge", NAME, DIGEST, index=0, fate=Fate.FAILED)
+    first, second = naming.forgotten_name(name, "a" * 64), naming.forgotten_name(name, "b" * 64)
+    assert first == "xmod-edge-qwen-test-01234567-0.failed.aaaaaaaaaaaa.forgotten"
+    assert first != second
+    assert naming.is_forgotten(first)
+    assert not any(naming.is_forgotten(one) for one in naming.every_name("edge", NAME, DIGEST, index=0))
+    assert not re.search(naming.name_pattern("edge", NAME), f"/{first}")

@@ -1,5 +1,6 @@
 """Behaviour on a real engine that only Docker has; what all shimlets share is in test_docker_contract."""
 
+import re
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from agent.contracts import (
     ServiceName,
     Shimlet,
     State,
+    Transient,
 )
 from shimlets.docker.shimlet import DockerShimlet
 from tests.shimlets.docker.world import SLEEP, DockerPlace, Watched, until
@@ -181,3 +183,39 @@ def test_nothing_is_opened_by_making_one(tmp_path: Path):
 
 def test_what_is_observed_of_nobody_is_nothing(shimlet: DockerShimlet):
     assert shimlet.observe(ServiceName("nobody")) == Observed(ServiceName("nobody"))
+
+
+def test_what_is_given_up_keeps_its_port_its_restart_policy_and_its_state(place: DockerPlace, shimlet: DockerShimlet):
+    service = place.of("a", place.workload(SLEEP), replicas=2)
+    place.up(shimlet, service, [Placement(0), Placement(1)])
+    shimlet.record(service.name, service.digest, Fate.SERVED)
+    shimlet.apply(service, [Placement(0)], {})
+    until(
+        lambda: [r.state for r in shimlet.observe(service.name).generations[0].replicas][1] is State.STOPPED, "one is"
+    )
+    before = {one["Id"]: (one["State"], one["Ports"]) for one in place.containers("a")}
+    left = shimlet.release(service.name)
+    assert {one["Id"]: (one["State"], one["Ports"]) for one in place.containers("a")} == before
+    assert sorted(re.findall(r", (running|exited)", " ".join(left))) == ["exited", "running"]
+    for one in place.containers("a"):
+        assert one["Names"][0].endswith(f".{one['Id'][:12]}.forgotten")
+        assert place.api.inspect_container(one["Id"])["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
+
+
+def test_what_is_being_stopped_is_not_given_up_yet(place: DockerPlace, shimlet: DockerShimlet):
+    service = place.of("a", place.workload("trap '' TERM; while :; do sleep 0.1; done"))
+    place.up(shimlet, service, [Placement(0)])
+    shimlet.remove(service.name, service.digest)
+    with pytest.raises(Transient, match="still being stopped"):
+        shimlet.release(service.name)
+    assert not any("forgotten" in one["Names"][0] for one in place.containers("a"))
+
+
+def test_half_given_up_the_rest_is_given_up_when_asked_again(place: DockerPlace, shimlet: DockerShimlet):
+    service = place.of("a", place.workload(SLEEP), replicas=2)
+    place.up(shimlet, service, [Placement(0), Placement(1)])
+    first = place.containers("a")[0]
+    place.api.rename(first["Id"], first["Names"][0].lstrip("/") + ".forgotten")
+    assert len(shimlet.observe(service.name).generations[0].replicas) == 1
+    assert len(shimlet.release(service.name)) == 1
+    assert shimlet.release(service.name) == ()

@@ -89,6 +89,15 @@ def test_an_image_is_here_or_on_its_way(ctx: GoalContext, verdict: Verdict, begi
         assert ctx.tasks.begun == (["image:web:v1"] if begins else [])
 
 
+def test_a_pull_that_failed_is_begun_again_when_someone_asks_and_once_each_time() -> None:
+    for error in (Transient("down"), Permanent("unknown")):
+        asked = image(ended(error, 10), retry=NOW - timedelta(seconds=5))
+        ImagePresent().ensure(asked)
+        failed_since = image(ended(error, 3), retry=NOW - timedelta(seconds=5))
+        ImagePresent().ensure(failed_since)
+        assert [ctx.tasks.begun for ctx in (asked, failed_since)] == [["image:web:v1"], []]  # type: ignore[attr-defined]
+
+
 def test_what_exists_needs_no_image_any_more() -> None:
     """An image that was cleaned away restarts nothing."""
     assert ImagePresent().is_achieved(moment(generation(), images=Store())) == Achieved()
@@ -280,6 +289,17 @@ def test_what_crashes_waits_its_pause_and_the_others_run() -> None:
     due = moment(generation(V1, replica(0), crashed(2, index=1)), target=two, ledger=Books(room))  # type: ignore[arg-type]
     Created().ensure(due)
     assert calls(due) == [("apply", V1.digest, (0, 1), {})]
+
+
+def test_a_pause_that_began_before_someone_asked_is_over() -> None:
+    room = Books(Room((Placement(0, 18000),)))
+    asked = moment(generation(V1, crashed(1.0, 60)), ledger=room, retry=NOW)  # type: ignore[arg-type]
+    assert Created().is_achieved(asked) == Pending("Creating")
+    Created().ensure(asked)
+    assert calls(asked) == [("apply", V1.digest, (0,), {})]
+    before = moment(generation(V1, crashed(1.0, 60)), ledger=room, retry=NOW - timedelta(seconds=2))  # type: ignore[arg-type]
+    Created().ensure(before)
+    assert calls(before) == []
 
 
 # exposed

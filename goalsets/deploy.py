@@ -5,10 +5,13 @@ one replica at a time, and `retired`, the last, lets go of what is no longer nee
 so a kill between any two of them only costs another look.
 """
 
+import hmac
+import os
 from datetime import timedelta
 
 from agent.contracts import (
     Achieved,
+    Credentials,
     Fate,
     Generation,
     GoalContext,
@@ -32,12 +35,15 @@ class ImagePresent:
 
     name = "image_present"
 
+    def __init__(self) -> None:
+        self._salt = os.urandom(16)
+
     def is_achieved(self, ctx: GoalContext) -> Verdict:
         """Holds in worlds without images."""
         image = ctx.target.workload.image
         if ctx.images is None or not image or ctx.generation is not None or ctx.images.has_image(image):
             return Achieved()
-        pull = ctx.tasks.state(f"image:{image}")
+        pull = ctx.tasks.state(self._key(image, _login(ctx)))
         if pull is None:
             return Pending("Pulling", f"image {image} is not here yet")
         if pull.running:
@@ -52,21 +58,41 @@ class ImagePresent:
         images, image = ctx.images, ctx.target.workload.image
         if images is None or self._wait(ctx) > 0:
             return
+        login = _login(ctx)  # Transient if it cannot be read
 
         def pull(task: Task) -> None:
-            images.pull_image(image, task)
+            if login is None:
+                images.pull_image(image, task)
+            else:
+                images.pull_image(image, task, login)
 
-        ctx.tasks.start(f"image:{image}", pull)
+        ctx.tasks.start(self._key(image, login), pull)
+
+    def _key(self, image: str, login: Credentials | None) -> str:
+        """Other credentials are another try; the key tells nothing of them."""
+        if login is None:
+            return f"image:{image}"
+        said = f"{login.username}\0{login.password}".encode()
+        return f"image:{image} with login {hmac.digest(self._salt, said, 'sha256').hex()[:8]}"
 
     def _wait(self, ctx: GoalContext) -> float:
         """Seconds until the next try makes sense."""
-        pull = ctx.tasks.state(f"image:{ctx.target.workload.image}")
+        pull = ctx.tasks.state(self._key(ctx.target.workload.image, _login(ctx)))
         if pull is None or pull.running or pull.error is None or pull.ended_at is None:
             return 0.0
         if ctx.retry is not None and pull.ended_at < ctx.retry.timestamp():
             return 0.0
         pause = _REFUSED_AGAIN if isinstance(pull.error, Permanent) else _PULL_AGAIN
         return pull.ended_at + pause - ctx.now.timestamp()
+
+
+def _login(ctx: GoalContext) -> Credentials | None:
+    login = ctx.target.image_login
+    if login is None:
+        return None
+    return Credentials(
+        login.username, ctx.secrets.reveal(login.password, f"password for image {ctx.target.workload.image}")
+    )
 
 
 class Placed:

@@ -16,6 +16,7 @@ from agent.contracts.goal import (
 from agent.contracts.mark import canonical, decode, digest_of, encode, seal, unsealed_by
 from agent.contracts.observed import Fate, Generation, Observed, Replica, State
 from agent.contracts.shimlet import (
+    Credentials,
     Dial,
     Health,
     Images,
@@ -35,6 +36,7 @@ from agent.contracts.workload import (
     Accelerators,
     Check,
     Digest,
+    ImageLogin,
     Model,
     Mount,
     Placement,
@@ -51,6 +53,7 @@ __all__ = [
     "Cancelled",
     "Check",
     "Conflict",
+    "Credentials",
     "Dial",
     "Digest",
     "Failed",
@@ -61,6 +64,7 @@ __all__ = [
     "GoalSet",
     "GoalSetBuilder",
     "Health",
+    "ImageLogin",
     "Images",
     "Ledger",
     "Model",

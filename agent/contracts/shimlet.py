@@ -6,13 +6,13 @@ and Conflict. What does not carry its owner's mark it never touches.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from agent.contracts.observed import Fate, Observed, Replica
-from agent.contracts.workload import Digest, Placement, Service, ServiceName, Workload
+from agent.contracts.workload import Digest, Placement, SecretRef, Service, ServiceName, Workload
 
 
 class Shimlet(Protocol):
@@ -94,6 +94,14 @@ class Tasks(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What an image registry is shown."""
+
+    username: str
+    password: str = field(repr=False)
+
+
 @runtime_checkable
 class Images(Protocol):
     """A world that has an image store."""
@@ -102,8 +110,11 @@ class Images(Protocol):
         """It is here, whole."""
         ...
 
-    def pull_image(self, ref: str, task: Task) -> None:
-        """Bring it here. Permanent: it does not exist or we may not have it; Transient: try later."""
+    def pull_image(self, ref: str, task: Task, login: Credentials | None = None) -> None:
+        """Bring it here. Permanent: it does not exist or we may not have it; Transient: try later.
+
+        `login` is handed over only if the spec names one; else the world has its own. Errors do not quote it.
+        """
 
 
 @runtime_checkable
@@ -199,10 +210,17 @@ class Ledger(Protocol):
 
 
 class Secrets(Protocol):
-    """Reads secret references; their values stay between here and the shimlet."""
+    """Reads secret references; their values stay between here and the shimlet, or a task that needs one."""
 
     def read(self, workload: Workload) -> Mapping[str, str]:
         """Values by environment key. Transient if one cannot be read: the service stays as it was."""
+        ...
+
+    def reveal(self, ref: SecretRef, what: str) -> str:
+        """One value that is for no environment, such as an image's password or a model's token. Transient as above.
+
+        `what`: what it is for, to say when it cannot be read.
+        """
         ...
 
     def changed(self, workload: Workload, mark: str) -> bool:
@@ -211,6 +229,7 @@ class Secrets(Protocol):
 
 
 __all__ = [
+    "Credentials",
     "Dial",
     "Health",
     "Images",

@@ -25,6 +25,14 @@ class SecretRef:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageLogin:
+    """Who pulls the image: a reference, as it stands in marks. In no digest: it decides nothing that runs."""
+
+    username: str
+    password: SecretRef
+
+
+@dataclass(frozen=True, slots=True)
 class Mount:
     """A path of the host, seen at `path` by the replica."""
 
@@ -118,6 +126,7 @@ class Service:
     strategy: str = "recreate"
     priority: int = 0
     protected: bool = False
+    image_login: ImageLogin | None = None
     depends_on: tuple[ServiceName, ...] = ()
     revision: str = ""
     source: str = ""

@@ -52,8 +52,14 @@ class HostSecrets:
                 raise Transient(f"env {key}: {denied}", reason="PolicyRefused", delay=60.0)
         return self._values(workload)
 
+    def reveal(self, ref: SecretRef, what: str) -> str:
+        """One value that is for no environment. Transient if it cannot or may not be read."""
+        if denied := self._permits(ref):
+            raise Transient(f"{what}: {denied}", reason="PolicyRefused", delay=60.0)
+        return self._value(what, ref)
+
     def _values(self, workload: Workload) -> Mapping[str, str]:
-        return {key: self._value(key, ref) for key, ref in workload.env if isinstance(ref, SecretRef)}
+        return {key: self._value(f"env {key}", ref) for key, ref in workload.env if isinstance(ref, SecretRef)}
 
     def changed(self, workload: Workload, mark: str) -> bool:
         """The values of now are not those that `mark` was made of."""
@@ -71,27 +77,27 @@ class HostSecrets:
                 self._known[mark] = known
         return known[1]
 
-    def _value(self, key: str, ref: SecretRef) -> str:
+    def _value(self, what: str, ref: SecretRef) -> str:
         if ref.source == "sops":
             value = self._kept.get(ServiceName(ref.name.partition("/")[0]), {}).get(ref.name)
             if value is None:
-                message = f"env {key}: its encrypted spec was not decrypted since the agent started"
+                message = f"{what}: its encrypted spec was not decrypted since the agent started"
                 raise Transient(message, reason="SecretUnreadable", delay=30.0)
             return value
         if ref.source == "env":
             if ref.name not in self._environment:
-                message = f"env {key}: the agent's environment has no {ref.name}"
+                message = f"{what}: the agent's environment has no {ref.name}"
                 raise Transient(message, reason="SecretUnreadable", delay=30.0)
             return self._environment[ref.name]
         try:
             with open(ref.name, "rb", opener=_not_waiting) as file:
                 data = file.read(_LARGEST + 1) or b""
             if len(data) > _LARGEST or b"\0" in data or not data:
-                message = f"env {key}: {ref.name} is no secret of 1 to {_LARGEST} bytes of text"
+                message = f"{what}: {ref.name} is no secret of 1 to {_LARGEST} bytes of text"
                 raise Transient(message, reason="SecretUnreadable", delay=30.0)
             return data.decode().rstrip("\n")
         except (OSError, UnicodeDecodeError) as error:
-            message = f"env {key}: cannot read secret file {ref.name}: {error}"
+            message = f"{what}: cannot read secret file {ref.name}: {error}"
             raise Transient(message, reason="SecretUnreadable", delay=30.0) from error
 
 

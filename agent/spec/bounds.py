@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from agent.contracts import SecretRef
 from agent.spec.complaint import Fault
-from agent.spec.document import Archive, EnvVar
+from agent.spec.document import Archive, ValueFrom
 from agent.spec.policy import Policy
 from agent.spec.reading import Path
 from agent.spec.workload import Words, image_name
@@ -26,7 +26,10 @@ def excesses(words: Words, policy: Policy, assigned: tuple[int, int]) -> Iterato
     if spec.host_port is not None:
         yield from _if(policy.port(spec.host_port, assigned), ("spec", "hostPort"))
     for index, variable in enumerate(spec.env):
-        yield from _secret(variable, ("spec", "env", index, "valueFrom"), policy)
+        yield from _secret(variable.value_from, ("spec", "env", index, "valueFrom"), policy)
+    login = words.container.image_credentials
+    if login is not None:
+        yield from _secret(login.password_from, (*_CONTAINER, "imageCredentials", "passwordFrom"), policy)
     for key, denied in policy.options(words.shimlet, words.block):
         yield Fault(("spec", words.shimlet, key), denied)
     if spec.engine_args and words.row is not None and words.container.args is None:
@@ -74,8 +77,7 @@ def _image(words: Words, policy: Policy) -> Iterator[Fault]:
         yield from _if(policy.image(image_name(words)), path)
 
 
-def _secret(variable: EnvVar, path: Path, policy: Policy) -> Iterator[Fault]:
-    secret = variable.value_from
+def _secret(secret: ValueFrom | None, path: Path, policy: Policy) -> Iterator[Fault]:
     if secret is not None and secret.file is not None:
         yield from _if(policy.secret(SecretRef("file", secret.file)), (*path, "file"))
     if secret is not None and secret.env is not None:

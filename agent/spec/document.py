@@ -84,10 +84,28 @@ class Volume(Part):
     read_only: Flag = Field(default=True, description="false: the service may write there")
 
 
+class ValueFrom(Part):
+    """Where a secret value is read: one of file and env. It never reaches logs, labels or digests."""
+
+    file: HostPath | None = Field(default=None, description="a file (policy.secretFiles), without its last newline")
+    env: EnvKey | None = Field(default=None, description="a name in the agent's environment (policy.environment)")
+
+
+class ImageCredentials(Part):
+    """Who pulls the image; default: as the operator set it (shimlets.docker), or Docker's own login."""
+
+    username: Text = Field(description="the registry's name for whoever pulls")
+    password: str | None = Field(default=None, description="only in a file that sops encrypted, and encrypted there")
+    password_from: ValueFrom | None = Field(default=None, description="where the password or token is read instead")
+
+
 class Container(Part):
     """Any image or program as a service. Beside an engine, what is given here replaces what its row says."""
 
     image: Image | None = Field(default=None, description="image reference, or {archive: PATH}; programs need none")
+    image_credentials: ImageCredentials | None = Field(
+        default=None, description="who pulls the image, if not anyone may"
+    )
     command: tuple[Text, ...] = Field(
         default=(),
         max_length=_MOST_WORDS,
@@ -105,13 +123,6 @@ class Container(Part):
     volumes: tuple[Volume, ...] = Field(
         default=(), max_length=_MOST_ENTRIES, description="paths of the host that it sees"
     )
-
-
-class ValueFrom(Part):
-    """Where a secret value is read: one of file and env. It never reaches logs, labels or digests."""
-
-    file: HostPath | None = Field(default=None, description="a file (policy.secretFiles), without its last newline")
-    env: EnvKey | None = Field(default=None, description="a name in the agent's environment (policy.environment)")
 
 
 class EnvVar(Part):

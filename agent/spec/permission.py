@@ -38,11 +38,10 @@ class Permission:
             yield policy.host_path(mount.host_path, read_only=mount.read_only)
         if workload.model is not None:
             yield self._model(workload.model.source.removeprefix("file://"))
-        for _, value in workload.env:
-            if isinstance(value, SecretRef):
-                yield policy.secret(value)
-                if value.source == "sops" and not value.name.startswith(f"{service.name}/"):
-                    yield f"the secret {value.name} is another service's"
+        for ref in _secrets(service):
+            yield policy.secret(ref)
+            if ref.source == "sops" and not ref.name.startswith(f"{service.name}/"):
+                yield f"the secret {ref.name} is another service's"
         yield self._address(service.bind)
         if service.port is not None:
             yield policy.port(service.port, self.defaults.port_range)
@@ -79,3 +78,9 @@ class Permission:
             return
         for _, denied in self.policy.options(service.shimlet, block):
             yield denied
+
+
+def _secrets(service: Service) -> Iterator[SecretRef]:
+    yield from (value for _, value in service.workload.env if isinstance(value, SecretRef))
+    if service.image_login is not None:
+        yield service.image_login.password

@@ -30,7 +30,7 @@ from agent.spec.overriding import Choice, choices, empty, merged, placed, refuse
 from agent.spec.policy import Policy
 from agent.spec.reading import Document, Path, Positions, Problem, adornment, read
 from agent.spec.rules import contradictions, model_path, restarted_at
-from agent.spec.workload import Found, Words, program_name, sealed_name, workload
+from agent.spec.workload import IMAGE_PASSWORD, Found, Words, image_login, program_name, sealed_name, workload
 
 _GROUP = "xmod.dev/"
 _NEARLY = 0.85  # Kubernetes' "Deployment" is 0.7 of a DeploySpec
@@ -292,6 +292,7 @@ def _wanted(words: Words, body: Mapping[str, Any], *, host: str, file: str, foun
         strategy=spec.rollout.strategy,
         priority=spec.priority,
         protected=metadata.annotations.get("xmod.dev/prune") == "disabled",
+        image_login=image_login(words),
         depends_on=tuple(map(ServiceName, spec.depends_on)),
         file=file,
         host=host,
@@ -305,6 +306,9 @@ def _secrets(words: Words, found: Document) -> dict[str, str]:
     if not found.secrets:
         return {}
     values = {v.key: found.secrets.get(v.value or "") for v in words.spec.env}
+    login = words.container.image_credentials
+    if login is not None:
+        values[IMAGE_PASSWORD] = found.secrets.get(login.password or "")
     return {sealed_name(words.document, key): value for key, value in values.items() if value is not None}
 
 

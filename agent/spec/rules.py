@@ -5,7 +5,17 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from agent.spec.complaint import Fault, instead
-from agent.spec.document import ANNOTATION_PREFIX, ANNOTATIONS, Container, DeploySpec, Metadata, Resources, Spec
+from agent.spec.document import (
+    ANNOTATION_PREFIX,
+    ANNOTATIONS,
+    Archive,
+    Container,
+    DeploySpec,
+    Metadata,
+    Resources,
+    Spec,
+)
+from agent.spec.encrypted import stands_in
 from agent.spec.engine import Engine
 
 _PLACEHOLDER = re.compile(r"(?<!\{)\{(port|model)\}(?!\})")
@@ -24,6 +34,7 @@ def contradictions(document: DeploySpec, row: Engine | None, port: int | None) -
     yield from _devices(spec.resource_requirements, spec.replica_count)
     yield from _env(spec)
     yield from _volumes(spec.container)
+    yield from _image_credentials(spec.container, row)
     yield from _placeholders(spec, port)
     yield from _dependencies(document)
 
@@ -160,6 +171,25 @@ def _env(spec: Spec) -> Iterator[Fault]:
         secret = variable.value_from
         if secret is not None and (secret.file is None) == (secret.env is None):
             yield Fault((*path, "valueFrom"), "give one of file and env")
+
+
+def _image_credentials(container: Container | None, row: Engine | None) -> Iterator[Fault]:
+    login = container.image_credentials if container is not None else None
+    if container is None or login is None:
+        return
+    path = ("spec", "container", "imageCredentials")
+    if isinstance(container.image, Archive) or (container.image is None and row is None):
+        yield Fault(path, "is for pulling, and there is no image reference to pull", key=True)
+    if (login.password is None) == (login.password_from is None):
+        yield Fault(path, "give one of password and passwordFrom")
+    elif login.password is not None and not stands_in(login.password):
+        message = (
+            "would be in git for all to read: encrypt it with sops, or give passwordFrom, and change it at the registry"
+        )
+        yield Fault((*path, "password"), message, key=True)
+    secret = login.password_from
+    if secret is not None and (secret.file is None) == (secret.env is None):
+        yield Fault((*path, "passwordFrom"), "give one of file and env")
 
 
 def _volumes(container: Container | None) -> Iterator[Fault]:

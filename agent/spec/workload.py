@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from agent.contracts import Accelerators, Check, Model, Mount, SecretRef, Workload
-from agent.spec.document import Archive, Container, DeploySpec, Health, Resources, Spec
+from agent.contracts import Accelerators, Check, ImageLogin, Model, Mount, SecretRef, Workload
+from agent.spec.document import Archive, Container, DeploySpec, Health, Resources, Spec, ValueFrom
 from agent.spec.encrypted import stands_in
 from agent.spec.engine import Engine
 
 ARCHIVE = "archive:"
+IMAGE_PASSWORD = "image.password"  # noqa: S105 - a key that no variable can have
 _NO_CONTAINER, _NO_HEALTH, _NO_RESOURCES = Container(), Health(), Resources()
 _NO_ACCELERATORS, _USUAL = Accelerators(), Check()
 
@@ -114,6 +115,21 @@ def workload(words: Words) -> Workload:
     return replace(made, image="", program=words.program.path)
 
 
+def image_login(words: Words) -> ImageLogin | None:
+    """Who pulls the image, None unless the spec says."""
+    login = words.container.image_credentials
+    if login is None:
+        return None
+    return ImageLogin(login.username, _secret(login.password_from, sealed_name(words.document, IMAGE_PASSWORD)))
+
+
+def _secret(given: ValueFrom | None, sealed: str) -> SecretRef:
+    """Where a secret is; without a place it is in the document itself."""
+    if given is None:
+        return SecretRef("sops", sealed)
+    return SecretRef("file", given.file) if given.file is not None else SecretRef("env", given.env or "")
+
+
 def sealed_name(document: DeploySpec, key: str) -> str:
     """What a SecretRef calls a value that is encrypted in the service's own document, wherever that lies."""
     return f"{document.metadata.name}/{key}"
@@ -123,15 +139,10 @@ def _env(document: DeploySpec, row: Engine | None) -> tuple[tuple[str, str | Sec
     """Sorted, so that their order in the spec is in no digest."""
     values: dict[str, str | SecretRef] = dict(row.env) if row is not None else {}
     for variable in document.spec.env:
-        secret = variable.value_from
-        if stands_in(variable.value):
-            values[variable.key] = SecretRef("sops", sealed_name(document, variable.key))
-        elif secret is None:
+        if variable.value_from is None and not stands_in(variable.value):
             values[variable.key] = variable.value or ""
-        elif secret.file is not None:
-            values[variable.key] = SecretRef("file", secret.file)
         else:
-            values[variable.key] = SecretRef("env", secret.env or "")
+            values[variable.key] = _secret(variable.value_from, sealed_name(document, variable.key))
     return tuple(sorted(values.items(), key=lambda item: item[0]))
 
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.contracts import Permanent, Task, Transient, XmodError
+from agent.contracts import Credentials, Permanent, Task, Transient, XmodError
 from shimlets.docker.engine import Engine, Invalid, Missing, Stream
+from shimlets.docker.login import Logins, discreet
 
 _log = logging.getLogger("xmod.docker")
 _SILENCE = 300.0  # seconds without any progress after which a pull is given up
@@ -28,9 +29,9 @@ ARCHIVE = "archive:"
 class Images:
     """Implements the Images facet of one engine. `memory`: the file that remembers archives' hashes."""
 
-    def __init__(self, engine: Engine, *, credentials_file: str, memory: Path) -> None:
+    def __init__(self, engine: Engine, *, logins: Logins, memory: Path) -> None:
         self._engine = engine
-        self._credentials_file = credentials_file
+        self._logins = logins
         self._memory = memory
         self._lock = threading.Lock()
         self._hashes: dict[str, list[Any]] | None = None
@@ -58,42 +59,36 @@ class Images:
             raise Missing(f"docker: {ref}: it changed, or was not read yet")
         return _tag(digest)
 
-    def pull_image(self, ref: str, task: Task) -> None:
-        """Bring it here."""
+    def pull_image(self, ref: str, task: Task, login: Credentials | None = None) -> None:
+        """Bring it here. `login`: what the service's spec says; else the operator's, else Docker's own."""
         if not ref:
             raise Permanent("docker: the service names no image", reason="ImageMissing")
         if ref.startswith(ARCHIVE):
             self._load(Path(ref.removeprefix(ARCHIVE)), task)
         else:
-            self._pull(ref, task)
+            self._pull(ref, task, login)
 
-    def _pull(self, ref: str, task: Task) -> None:
+    def _pull(self, ref: str, task: Task, login: Credentials | None) -> None:
+        shown = login or self._logins.of(ref)
+        headers = self._logins.header(ref, shown)
         doing = f"pull image {ref}"
         progress = Progress()
         try:
             with self._engine.stream(
-                "POST", "/images/create", doing, params=_pull_params(ref), headers=self._headers(ref), timeout=_SILENCE
+                "POST", "/images/create", doing, params=_pull_params(ref), headers=headers, timeout=_SILENCE
             ) as stream:
                 for line in told(stream, ref):
                     task.report(*progress.after(line))
         except (Missing, Invalid) as error:
-            raise pull_error(str(error), ref, refused=True) from error
+            raise discreet(pull_error(str(error), ref, refused=True), shown) from None
         except Transient as error:
             if error.reason == "EngineError":  # the engine could not; what it says decides
-                raise pull_error(str(error), ref) from error
-            raise
+                raise discreet(pull_error(str(error), ref), shown) from None
+            raise discreet(error, shown) from None
+        except Permanent as error:
+            raise discreet(error, shown) from None
         if self.image_id(ref) is None:
             raise Transient(f"docker: image {ref} was pulled, but is not here", reason="PullFailed")
-
-    def _headers(self, ref: str) -> dict[str, str]:
-        from shimlets.docker import transport
-
-        if self._credentials_file and not Path(self._credentials_file).is_file():
-            raise Transient(f"docker: credentialsFile {self._credentials_file}: no such file", reason="Credentials")
-        try:
-            return transport.registry_header(ref, self._credentials_file)
-        except (transport.SdkError, OSError, ValueError) as error:
-            raise Transient(f"docker: credentials for {ref}: {error}", reason="Credentials") from error
 
     # Archives.
 
@@ -209,7 +204,9 @@ def pull_error(message: str, ref: str, *, refused: bool = False) -> XmodError:
     if "toomanyrequests" in low or "rate limit" in low:
         return Transient(sentence, reason="RateLimited", delay=300.0)
     if any(word in low for word in ("denied", "unauthorized", "no basic auth", "authentication required", "forbidden")):
-        hint = "; it does not exist, or needs credentials (docker login, or credentialsFile)"
+        hint = (
+            "; it does not exist, or needs credentials (docker login, shimlets.docker.registries, or imageCredentials)"
+        )
         return Permanent(sentence + hint, reason="ImageDenied")
     if any(word in low for word in ("manifest unknown", "not found", "no matching manifest", "does not exist")):
         return Permanent(sentence, reason="ImageNotFound")

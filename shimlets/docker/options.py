@@ -21,6 +21,14 @@ _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True, slots=True)
+class RegistryLogin:
+    """Who pulls from a registry. The file is read at each pull, so that it can be rotated."""
+
+    username: str
+    password_file: str
+
+
+@dataclass(frozen=True, slots=True)
 class EngineOptions:
     """The operator's block. `timeout`: seconds for one call; `audit_interval`: seconds between two looks of the audit."""
 
@@ -28,6 +36,7 @@ class EngineOptions:
     timeout: float = 5.0
     audit_interval: float = 5.0
     credentials_file: str = ""
+    registries: tuple[tuple[str, RegistryLogin], ...] = ()
     log_max_size: str = "10m"
     log_max_files: int = 3
 
@@ -104,6 +113,25 @@ def _text(value: Any) -> str:
     return value
 
 
+def _registries(value: Any) -> tuple[tuple[str, RegistryLogin], ...]:
+    if not isinstance(value, dict):
+        raise ValueError(f"must be a mapping of registries to {{username, passwordFile}}, got {value!r}")
+    return tuple((host, _registry(host, login)) for host, login in sorted(value.items()))
+
+
+def _registry(host: str, login: Any) -> RegistryLogin:
+    if not isinstance(login, dict) or set(login) != {"username", "passwordFile"}:
+        raise ValueError(f"{host}: must be {{username, passwordFile}}")  # what is there instead may be a password
+    if "/" in host:
+        raise ValueError(
+            f"{host}: must be a registry as it stands in an image's name, such as registry.example.com:5000"
+        )
+    username, file = _text(login["username"]), _text(login["passwordFile"])
+    if not username or not file.startswith("/"):
+        raise ValueError(f"{host}: needs a username, and an absolute path as passwordFile")
+    return RegistryLogin(username, file)
+
+
 def _truth(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"must be true or false, got {value!r}")
@@ -171,6 +199,7 @@ _ENGINE = {
     "timeout": _duration,
     "auditInterval": _duration,
     "credentialsFile": _text,
+    "registries": _registries,
     "logMaxSize": _log_size,
     "logMaxFiles": _count,
 }

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from agent.contracts import (
+    Credentials,
     Digest,
     Fate,
     Generation,
@@ -39,6 +40,7 @@ from shimlets.docker.ending import Endings
 from shimlets.docker.engine import Engine
 from shimlets.docker.images import Images
 from shimlets.docker.lock import Lock
+from shimlets.docker.login import Logins
 from shimlets.docker.observing import Found
 from shimlets.docker.options import engine_options, workload_options
 from shimlets.docker.steps import There, steps
@@ -59,7 +61,8 @@ class DockerShimlet:
         self._containers = Containers(self._engine, owner)
         self._lock = Lock(self._engine, owner, local=self.local)
         memory = state_dir / "docker-archives.json"
-        self._images = Images(self._engine, credentials_file=self._options.credentials_file, memory=memory)
+        logins = Logins(self._options.credentials_file, self._options.registries)
+        self._images = Images(self._engine, logins=logins, memory=memory)
         self._endings = Endings(self._containers)
         self._seals = _Seals()
         self._listed_at: float | None = None
@@ -160,9 +163,9 @@ class DockerShimlet:
         """It is here."""
         return self._images.has_image(ref)
 
-    def pull_image(self, ref: str, task: Task) -> None:
+    def pull_image(self, ref: str, task: Task, login: Credentials | None = None) -> None:
         """Pull it, or load the archive."""
-        self._images.pull_image(ref, task)
+        self._images.pull_image(ref, task, login)
 
     def _generation(self, name: ServiceName, digest: Digest) -> Sequence[Found]:
         return self._containers.found(f"{naming.SERVICE}={name}", f"{naming.DIGEST}={digest}")

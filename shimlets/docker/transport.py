@@ -5,6 +5,7 @@ URL, so that each container's path would open connections of its own; one key fo
 """
 
 import socket
+from collections.abc import Mapping
 from typing import Any
 
 import docker.auth
@@ -85,9 +86,22 @@ def kind_of(error: BaseException) -> str:
     return "gone" if isinstance(error, requests.exceptions.RequestException) else ""
 
 
+def registry_of(ref: str) -> str:
+    """The registry that an image comes from, "docker.io" unless its name says another. Raises SdkError."""
+    return str(docker.auth.resolve_repository_name(ref)[0])
+
+
 def registry_header(ref: str, credentials_file: str) -> dict[str, str]:
-    """The header that carries the credentials for an image's registry, {} if there are none. Raises SdkError, OSError."""
-    registry, _ = docker.auth.resolve_repository_name(ref)
+    """The header that carries Docker's own credentials for an image, {} if there are none. Raises SdkError, OSError."""
     config = docker.auth.load_config(config_path=credentials_file or None)
-    found = docker.auth.resolve_authconfig(config, registry)
-    return {"X-Registry-Auth": docker.auth.encode_header(found).decode()} if found else {}
+    found = docker.auth.resolve_authconfig(config, registry_of(ref))
+    return _header(found) if found else {}
+
+
+def login_header(ref: str, username: str, password: str) -> dict[str, str]:
+    """The header that carries these credentials. Raises SdkError."""
+    return _header({"username": username, "password": password, "serveraddress": registry_of(ref)})
+
+
+def _header(credentials: Mapping[str, str]) -> dict[str, str]:
+    return {"X-Registry-Auth": docker.auth.encode_header(dict(credentials)).decode()}

@@ -11,6 +11,7 @@ from agent.contracts import (
     Accelerators,
     Check,
     Digest,
+    ImageLogin,
     Model,
     Mount,
     Placement,
@@ -55,9 +56,12 @@ FULL = Service(
     strategy="side-by-side",
     priority=5,
     protected=True,
+    image_login=ImageLogin("robot", SecretRef("sops", "web/image.password")),
+    depends_on=(ServiceName("db"),),
     revision="r1",
     source="folder:/specs",
     file="a.yaml",
+    host="edge-01",
 )
 PLAIN = Service(ServiceName("web"), Workload(), Digest("d"), Digest("s"), "docker", "service-deploy")
 PLACE = Placement(2, 18082, ("g1", "g0"), "/models/x")

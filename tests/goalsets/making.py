@@ -15,6 +15,7 @@ from agent.contracts import (
     Replica,
     Room,
     Route,
+    SecretRef,
     Service,
     ServiceName,
     State,
@@ -84,6 +85,11 @@ class Vault:
         if self.missing:
             raise Transient("TOKEN is missing", reason="SecretUnreadable")
         return self.values
+
+    def reveal(self, ref: SecretRef, what: str) -> str:
+        if ref.name not in self.values:
+            raise Transient(f"{what}: {ref.name} is missing", reason="SecretUnreadable")
+        return self.values[ref.name]
 
     def changed(self, workload: Workload, mark: str) -> bool:
         self.read(workload)

@@ -1,20 +1,25 @@
 """The goals that bring a generation up and the older ones down, each verdict and each act by table."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import cast
 
 import pytest
 
 from agent.contracts import (
     Achieved,
+    Credentials,
     Fate,
     Generation,
     GoalContext,
+    ImageLogin,
     Pending,
     Permanent,
     Placement,
     Room,
     Route,
+    SecretRef,
     State,
     Task,
     TaskState,
@@ -54,6 +59,58 @@ class Store:
 
 
 # image_present
+
+
+class Shown(Store):
+    """An image store that asks who is there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logins: list[Credentials | None] = []
+
+    def pull_image(self, ref: str, task: Task, login: Credentials | None = None) -> None:
+        self.logins.append(login)
+
+
+class Begun(NoTasks):
+    """Tasks that are done at once."""
+
+    def start(self, key: str, work: Callable[[Task], None]) -> None:
+        super().start(key, work)
+        work(cast("Task", None))
+
+
+PRIVATE = replace(V1, image_login=ImageLogin("robot", SecretRef("file", "/token")))
+
+
+def test_the_specs_own_login_is_handed_to_the_pull_and_to_nothing_else() -> None:
+    store, tasks = Shown(), Begun()
+    ImagePresent().ensure(moment(images=store, tasks=tasks, target=PRIVATE, secrets=Vault({"/token": "geheim"})))
+    ImagePresent().ensure(moment(images=store, tasks=tasks))
+    assert store.logins == [Credentials("robot", "geheim"), None]
+    assert "geheim" not in repr(store.logins) + repr(tasks)
+
+
+def test_other_credentials_are_another_try_and_one_task_for_all_who_have_the_same() -> None:
+    goal = ImagePresent()
+    keys = [
+        goal._key("web:v1", login) for login in (Credentials("a", "x"), Credentials("a", "x"), Credentials("a", "y"))
+    ]
+    assert keys[0] == keys[1] != keys[2]
+    assert goal._key("web:v1", None) == "image:web:v1"
+    assert keys[0] != ImagePresent()._key("web:v1", Credentials("a", "x")), "it tells another process nothing"
+
+
+def test_a_login_that_cannot_be_read_begins_no_pull_and_is_no_matter_once_the_image_is_here() -> None:
+    store = Shown()
+    ctx = moment(images=store, target=PRIVATE, secrets=Vault())
+    for call in (ImagePresent().is_achieved, ImagePresent().ensure):
+        with pytest.raises(Transient, match="password for image web:v1") as refusal:
+            call(ctx)
+        assert refusal.value.reason == "SecretUnreadable"
+    assert store.logins == []
+    store.images = ("web:v1",)
+    assert ImagePresent().is_achieved(ctx) == Achieved()
 
 
 def image(state: TaskState | None = None, *there: str, **more: object) -> GoalContext:

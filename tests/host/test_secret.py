@@ -148,3 +148,14 @@ def test_a_value_that_a_newer_spec_dropped_is_kept_for_an_older_generation_until
     secrets.keep({})
     with pytest.raises(Transient):
         secrets.read(wants(A=SEALED))
+
+
+def test_one_value_is_revealed_for_what_is_no_environment(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("geheim\n")
+    ref = SecretRef("file", str(tmp_path / "token"))
+    assert HostSecrets({}).reveal(ref, "token for model x") == "geheim"
+    with pytest.raises(Transient, match="token for model x: the agent's environment has no X"):
+        HostSecrets({}).reveal(SecretRef("env", "X"), "token for model x")
+    with pytest.raises(Transient, match="token for model x: not here") as refusal:
+        HostSecrets({}, lambda ref: "not here").reveal(ref, "token for model x")
+    assert refusal.value.reason == "PolicyRefused"

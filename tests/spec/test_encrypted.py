@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.contracts import SecretRef, digest_of, encode
+from agent.contracts import ImageLogin, SecretRef, decode, digest_of, encode
 from agent.contracts.workload import Placement
 from agent.spec.encrypted import Locked
 from agent.spec.hosts import HostId
@@ -292,3 +292,26 @@ def test_overrides_for_other_hosts_bring_their_own_secrets_and_change_no_digest(
     assert read_as["there"].secrets == {"web/TOKEN": "anders"}
     alone = replace(resolver(), decrypter=ring, host=here).read_file("a.yaml", ring.encrypt(SPEC).encode()).wanted[0]
     assert alone.service.spec_digest == read_as["here"].service.spec_digest
+
+
+PRIVATE = SPEC.replace(
+    "        port: 8080\n", "        port: 8080\n        imageCredentials: {username: robot, password: ein-pass}\n"
+)
+
+
+def test_an_encrypted_image_password_is_a_secret_that_is_in_no_digest(ring):
+    wanted = read(ring, ring.encrypt(PRIVATE)).wanted[0]
+    assert wanted.service.image_login == ImageLogin("robot", SecretRef("sops", "web/image.password"))
+    assert wanted.secrets["web/image.password"] == "ein-pass"
+    plain = read(ring, ring.encrypt(SPEC)).wanted[0].service
+    assert plain.digest == wanted.service.digest
+    mark = encode(wanted.service, Placement(0))
+    assert "ein-pass" not in mark
+    assert decode(mark)[0] == wanted.service
+
+
+def test_an_image_password_in_plain_text_is_refused_and_not_quoted(ring):
+    for content in (PRIVATE, ring.encrypt(PRIVATE, only="^value$")):
+        (said,) = [said for said in says(ring, content) if "imageCredentials" in said]
+        assert "imageCredentials.password: would be in git for all to read" in said
+        assert "ein-pass" not in said

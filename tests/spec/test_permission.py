@@ -13,7 +13,7 @@ from agent.contracts import Model, Mount, SecretRef, Service, Workload
 from agent.spec.engine import Engines
 from agent.spec.permission import Permission
 from agent.spec.resolve import Defaults
-from tests.spec.making import GOALSETS, policy, resolver, service
+from tests.spec.making import GOALSETS, policy, resolver, says, service
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "specs-example"
 FILES = sorted(path for path in EXAMPLES.rglob("*") if path.suffix in (".yaml", ".json"))
@@ -189,3 +189,11 @@ def test_a_secret_of_an_encrypted_spec_is_its_own_services_alone() -> None:
     own = with_workload(wanted, env=(("A", SecretRef("sops", "web/A")),))
     assert refusal(own) == ""
     assert "another service's" in refusal(with_workload(wanted, env=(("A", SecretRef("sops", "web-2/A")),)))
+
+
+def test_an_image_password_is_held_to_the_policy_like_any_secret() -> None:
+    given = {"username": "robot", "passwordFrom": {"file": "/etc/secret"}}
+    wanted = service({"container": {**IMAGE, "imageCredentials": given}}, {"secretFiles": ["/etc/secret"]})
+    assert refusal(wanted, {"secretFiles": ["/etc/secret"]}) == ""
+    assert "policy.secretFiles" in refusal(wanted)
+    assert "policy.secretFiles" in says({"container": {**IMAGE, "imageCredentials": given}})[0]

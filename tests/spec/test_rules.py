@@ -176,3 +176,21 @@ def test_annotations_are_heard():
     assert wanted.suspended
     assert wanted.service.protected
     assert wanted.restarted_at == datetime(2026, 11, 1, 10, tzinfo=UTC)
+
+
+LOGIN = {"username": "robot", "passwordFrom": {"file": "/p"}}
+
+
+@pytest.mark.parametrize(
+    ("container", "expected"),
+    [
+        ({**IMAGE, "imageCredentials": {"username": "x"}}, ": give one of password and passwordFrom"),
+        ({**IMAGE, "imageCredentials": {**LOGIN, "password": "p"}}, ": give one of password and passwordFrom"),
+        ({**IMAGE, "imageCredentials": {**LOGIN, "passwordFrom": {}}}, ".passwordFrom: give one of file and env"),
+        ({"image": {"archive": "/srv/a.tar"}, "imageCredentials": LOGIN}, ": is for pulling, and there is no image"),
+        ({"command": ["/bin/x"], "imageCredentials": LOGIN}, ": is for pulling, and there is no image"),
+    ],
+)
+def test_image_credentials_are_one_password_for_one_reference(container: dict[str, object], expected: str) -> None:
+    said = says({"container": container}, {"secretFiles": ["/p"], "hostPaths": [{"path": "/srv"}]})
+    assert any(sentence.startswith(f"spec.container.imageCredentials{expected}") for sentence in said), said

@@ -7,16 +7,17 @@ import json
 import os
 import random
 import tarfile
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.contracts import Cancelled, Permanent, Placement, Transient, XmodError
+from agent.contracts import Cancelled, Credentials, Permanent, Placement, Transient, XmodError
 from shimlets.docker.images import Progress, checked_archive, pull_error
 from shimlets.docker.shimlet import DockerShimlet
-from tests.shimlets.docker.registry import Registry
+from tests.fakes.registry import Registry
 from tests.shimlets.docker.world import DockerPlace, Silent, free_port, import_image, root_file_system
 
 # What lines and errors mean; no engine.
@@ -203,6 +204,63 @@ def test_credentials_come_from_dockers_own_config_as_it_is_at_the_time(
     (tmp_path / "config.json").write_text(json.dumps({"auths": {registry.host: {"auth": auth}}}))
     shimlet.pull_image(ref, Silent())
     assert shimlet.has_image(ref)
+
+
+LOGIN = Credentials("robot", "s3cret-4711")
+
+
+@pytest.fixture
+def private_ref(place: DockerPlace, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An image that only LOGIN may pull, for a user who has no login of Docker's."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "none"))
+    registry.login = f"{LOGIN.username}:{LOGIN.password}"
+    return registry.add("private", "v3", fat_image(place, f"xmod-test-{place.owner}:private"))
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("bearer", [False, True])
+def test_a_spec_may_bring_its_own_login(shimlet: DockerShimlet, registry: Registry, private_ref: str, *, bearer: bool):
+    registry.bearer = bearer
+    for login in (None, Credentials("robot", "wrong")):
+        with pytest.raises(Permanent, match="imageCredentials") as refusal:
+            shimlet.pull_image(private_ref, Silent(), login)
+        assert refusal.value.reason == "ImageDenied"
+    assert not shimlet.has_image(private_ref)
+    shimlet.pull_image(private_ref, Silent(), LOGIN)
+    assert shimlet.has_image(private_ref)
+    assert any(request.startswith("GET /token") for request in registry.requests) == bearer
+
+
+@pytest.mark.docker
+def test_the_operators_login_for_a_registry_is_read_at_each_pull(
+    place: DockerPlace, registry: Registry, private_ref: str, tmp_path: Path
+):
+    file = tmp_path / "password"
+    place.options["registries"] = {registry.host: {"username": "robot", "passwordFile": str(file)}}
+    shimlet = place.shimlet()
+    with pytest.raises(Transient, match=r"passwordFile .*No such file") as refusal:
+        shimlet.pull_image(private_ref, Silent())
+    assert refusal.value.reason == "Credentials"
+    file.write_text("wrong")
+    with pytest.raises(Permanent):
+        shimlet.pull_image(private_ref, Silent())
+    file.write_text(f"{LOGIN.password}\n")
+    shimlet.pull_image(private_ref, Silent())
+    assert shimlet.has_image(private_ref)
+
+
+@pytest.mark.docker
+def test_a_registry_that_echoes_what_it_was_shown_is_not_quoted(
+    shimlet: DockerShimlet, registry: Registry, private_ref: str
+):
+    registry.echoes = True
+    wrong = Credentials("robot", "falsch-4711")
+    with pytest.raises(XmodError) as refusal:
+        shimlet.pull_image(private_ref, Silent(), wrong)
+    told = "".join(traceback.format_exception(refusal.value))
+    assert "…" in told, "else this test proves nothing"
+    for secret in ("falsch-4711", base64.b64encode(b"robot:falsch-4711").decode()):
+        assert secret not in told
 
 
 # Archives.

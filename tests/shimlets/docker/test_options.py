@@ -5,7 +5,14 @@ import re
 import pytest
 
 from agent.contracts import Permanent
-from shimlets.docker.options import DEFAULT_HOST, EngineOptions, WorkloadOptions, engine_options, workload_options
+from shimlets.docker.options import (
+    DEFAULT_HOST,
+    EngineOptions,
+    RegistryLogin,
+    WorkloadOptions,
+    engine_options,
+    workload_options,
+)
 
 
 def test_an_empty_block_is_the_defaults(monkeypatch: pytest.MonkeyPatch):
@@ -28,6 +35,7 @@ def test_every_engine_option_is_read():
         "timeout": "3s",
         "auditInterval": 1,
         "credentialsFile": "/c.json",
+        "registries": {"r.example:5000": {"username": "robot", "passwordFile": "/p"}},
         "logMaxSize": "1m",
         "logMaxFiles": 2,
     }
@@ -36,6 +44,7 @@ def test_every_engine_option_is_read():
         timeout=3.0,
         audit_interval=1.0,
         credentials_file="/c.json",
+        registries=(("r.example:5000", RegistryLogin("robot", "/p")),),
         log_max_size="1m",
         log_max_files=2,
     )
@@ -93,8 +102,18 @@ def test_a_wrong_workload_option_is_permanent_and_says_what_was_expected(text: s
         ({"hots": "x"}, "shimlets.docker: unknown option 'hots'"),
         ({"host": "ssh://x"}, "shimlets.docker: host: must begin with unix:// or tcp://"),
         ({"timeout": -1}, "shimlets.docker: timeout: must be a duration"),
+        ({"registries": []}, "registries: must be a mapping"),
+        ({"registries": {"r": {"username": "x", "password": "p"}}}, "registries: r: must be {username, passwordFile}"),
+        ({"registries": {"r/x": {"username": "x", "passwordFile": "/p"}}}, "r/x: must be a registry"),
+        ({"registries": {"r": {"username": "x", "passwordFile": "p"}}}, "an absolute path as passwordFile"),
     ],
 )
 def test_a_wrong_engine_option_is_a_value_error(options: dict[str, object], complaint: str):
     with pytest.raises(ValueError, match=re.escape(complaint)):
         engine_options(options)
+
+
+def test_a_password_that_stands_in_the_settings_by_mistake_is_not_repeated():
+    with pytest.raises(ValueError, match="must be") as refusal:
+        engine_options({"registries": {"r": {"username": "x", "password": "geheim"}}})
+    assert "geheim" not in str(refusal.value)

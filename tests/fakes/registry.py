@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import io
 import json
+import secrets
 import tarfile
 import threading
 import time
@@ -22,10 +23,16 @@ _LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
 
 class Registry:
-    """Serves what `add` was given. `login`: "user:password" that it asks for. `pace`: seconds between two pieces of a blob."""
+    """Serves what `add` was given. `login`: "user:password" that it asks for. `pace`: seconds between two pieces of a blob.
+
+    `bearer`: it wants a token, which its token server gives for the login. `echoes`: it says what it was shown.
+    """
 
     def __init__(self, *, login: str = "") -> None:
         self.login = login
+        self.bearer = False
+        self.echoes = False
+        self._token = secrets.token_hex(8)
         self.pace = 0.0
         self.requests: list[str] = []
         self.manifests: dict[str, bytes] = {}
@@ -77,11 +84,15 @@ class Registry:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         """One request, as the specification of the registry API says."""
         self.requests.append(f"{request.command} {request.path}")
-        if self.login:
-            wanted = "Basic " + base64.b64encode(self.login.encode()).decode()
-            if request.headers.get("Authorization") != wanted:
-                self._send(request, 401, _errors("UNAUTHORIZED", "authentication required"), challenge=True)
-                return
+        shown = request.headers.get("Authorization", "")
+        basic = "Basic " + base64.b64encode(self.login.encode()).decode()
+        if self.login and request.path.startswith("/token"):
+            right = json.dumps({"token": self._token, "access_token": self._token}).encode()
+            self._send(request, *((200, right) if shown == basic else (401, self._refusal(shown))))
+            return
+        if self.login and shown != (f"Bearer {self._token}" if self.bearer else basic):
+            self._send(request, 401, self._refusal(shown), challenge=True)
+            return
         parts = request.path.strip("/").split("/")
         if parts == ["v2"]:
             self._send(request, 200, b"{}")
@@ -91,6 +102,11 @@ class Registry:
             self._send(request, 200, self.blobs[parts[-1]], kind="application/octet-stream", pace=self.pace)
         else:
             self._send(request, 404, _errors("NOT_FOUND", "not found"))
+
+    def _refusal(self, shown: str) -> bytes:
+        echo = base64.b64decode(shown.removeprefix("Basic ")).decode() if shown.startswith("Basic ") else shown
+        said = f"authentication required{f', not {echo} ({shown})' if self.echoes else ''}"
+        return _errors("UNAUTHORIZED", said)
 
     def _manifest(self, request: BaseHTTPRequestHandler, name: str, tag: str) -> None:
         found = self.manifests.get(f"{name}/{tag}")
@@ -119,7 +135,8 @@ class Registry:
         if kind == _MANIFEST:
             request.send_header("Docker-Content-Digest", f"sha256:{hashlib.sha256(body).hexdigest()}")
         if challenge:
-            request.send_header("WWW-Authenticate", 'Basic realm="test"')
+            bearer = f'Bearer realm="http://{self.host}/token",service="test"'
+            request.send_header("WWW-Authenticate", bearer if self.bearer else 'Basic realm="test"')
         request.end_headers()
         if request.command == "HEAD":
             return

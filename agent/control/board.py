@@ -47,6 +47,7 @@ CALM = frozenset(
         "Retiring",
         "Starting",
         "Stopping",
+        "Waiting",
     ]
 )
 """Reasons of what is on its way; every other one is news for an operator, whatever the phase."""

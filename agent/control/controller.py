@@ -13,11 +13,12 @@ from typing import Any, Protocol
 
 from agent.clock import Clock
 from agent.contracts import Failed, Fate, Pending, ServiceName, Verdict
-from agent.control import forgetting, gate, opinion, plan, suspension
+from agent.control import forgetting, gate, opinion, plan, suspension, waiting
 from agent.control.board import Board
 from agent.control.desired import DesiredState
 from agent.control.facts import Facts
 from agent.control.forgetting import Giving
+from agent.control.opinion import UNHEALTHY
 from agent.control.plan import Forget, Inputs, Intent, Keep, Remove, Run
 from agent.control.reconciler import Look
 from agent.control.words import Suspension, UnknownNameError, Words
@@ -98,6 +99,8 @@ class Controller:
         self._born: dict[ServiceName, datetime] = {}
         self._listed: set[str] = set()
         self._forgetting: dict[ServiceName, Giving] = {}
+        self._needed: frozenset[ServiceName] = frozenset()  # names that others depend on
+        self._found: dict[ServiceName, tuple[object, ...]] = {}  # how they were found when they were last looked at
 
     # what a worker asks
 
@@ -130,6 +133,22 @@ class Controller:
                 if words != self._words:
                     self._keep(words)
                     self.replan()
+
+    def told(self, name: ServiceName) -> None:
+        """A look at a name is on the board: if others depend on it and it is otherwise now, plan anew at once."""
+        if name not in self._needed:
+            return
+        with self._lock:
+            status = self._board.get(name)
+            found = (status.serving, status.routed, status.converged.holds) if status is not None else ()
+            if self._found.get(name) != found:
+                self._found[name] = found
+                self.replan()
+
+    def _unwell(self) -> frozenset[ServiceName]:
+        """Of the names that others depend on, those that did not answer."""
+        statuses = ((name, self._board.get(name)) for name in self._needed)
+        return frozenset(name for name, status in statuses if status is not None and status.serving.reason == UNHEALTHY)
 
     def _gone(self, name: ServiceName, *, moved: bool) -> None:
         if not moved and any(name in (sight.services or {}) for sight in self._world.sights().values()):
@@ -172,6 +191,8 @@ class Controller:
                 known = self._words.identities
                 self._sightings.note(desired, known.get(desired.source, ""))
                 self._keep(replace(self._words, identities={**known, desired.source: desired.identity}))
+            if self._desired is None or desired.wanted is not self._desired.wanted:
+                self._needed = waiting.needed(desired)
             self._desired = desired
             self.replan(Priority.CHANGE)
         self._facts.scanned()
@@ -218,7 +239,7 @@ class Controller:
             self._keep(plan.noted(inputs))
             inputs = replace(inputs, words=self._words)
             judgement = self._judge(inputs)
-            before, self._intents = self._intents, plan.intents(inputs, judgement)
+            before, self._intents = self._intents, waiting.intents(inputs, judgement)
             now = self._clock.now()
             for name, intent in self._intents.items():
                 old = before.get(name)
@@ -228,7 +249,7 @@ class Controller:
                 self._queue.add(name, lane=plan.lane(before[name]), priority=Priority.RESYNC)
 
     def _inputs(self) -> Inputs:
-        return Inputs(self._desired, self._world.sights(), self._words, frozenset(self._forgetting))
+        return Inputs(self._desired, self._world.sights(), self._words, frozenset(self._forgetting), self._unwell())
 
     def _changed(
         self, name: ServiceName, old: Intent | None, intent: Intent, now: datetime, priority: Priority

@@ -2,7 +2,7 @@
 
 No word is taken from a file that has any error, and none is lost by it: the services that it named last, or that its
 bytes name, whose mark names it, or that disappeared when it became invalid, are vouched for. A name in two files is in
-doubt in both.
+doubt in both, and so are those that wait for each other in a ring.
 An unchanged file is not parsed again, unless what is wrong with it may have passed.
 """
 
@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from agent.contracts import ServiceName
+from agent.control.dependency import rings
+from agent.control.dependency import told as ring_told
 from agent.source.snapshot import Snapshot, SourceFile
 from agent.spec.resolve import FileReading, Wanted
 
@@ -155,6 +157,7 @@ class DesiredReader:
                 doubts[name] = Doubt("DuplicateName", f"{name} stands in {where}", self._last.get(name))
                 told = tuple((path, f"{w.line}:1: metadata.name: {name} stands in {where}") for path, w in found)
                 invalid.extend(InvalidFile(path, (error,), b"", quarrel=True) for path, error in dict(told).items())
+        self._break_rings(invalid, wanted_now, doubts)
         self._blame(snapshot, invalid, wanted_now, doubts, good)
         self._whole |= reads.keys() - {bad.path for bad in invalid if not bad.quarrel}
         self._reads, self._good = reads, good
@@ -177,6 +180,23 @@ class DesiredReader:
             host=self._host,
         )
         return self._state
+
+    def _break_rings(
+        self, invalid: list[InvalidFile], wanted: dict[ServiceName, Wanted], doubts: dict[ServiceName, Doubt]
+    ) -> None:
+        """Services that wait for each other would wait for ever: none of their documents is in effect."""
+        edges = {name: w.service.depends_on for name, w in wanted.items() if w.service.depends_on}
+        if not edges:
+            return
+        edges |= {n: d.last.service.depends_on for n, d in doubts.items() if d.last is not None}
+        told: dict[str, str] = {}
+        for name, ring in rings(edges).items():
+            if name in wanted:
+                bad = wanted.pop(name)
+                file = bad.service.file
+                doubts[name] = Doubt("DependencyCycle", f"{file}:{bad.line}: {ring_told(ring)}", self._last.get(name))
+                told.setdefault(file, f"{bad.line}:1: spec.dependsOn: {ring_told(ring)}")
+        invalid.extend(InvalidFile(path, (error,), b"", quarrel=True) for path, error in sorted(told.items()))
 
     def _blame(
         self,

@@ -13,7 +13,14 @@ from agent.control.plan import Forget, Intent, Keep, Remove, Run, lane
 from agent.control.reconciler import REFUSED, Look
 from agent.control.suspension import SUSPENDED
 
-_BLOCKED = {SUSPENDED: "suspended", "SpecInvalid": "failed", "DuplicateName": "failed"}
+_BLOCKED = {
+    SUSPENDED: "suspended",
+    "SpecInvalid": "failed",
+    "DuplicateName": "failed",
+    "DependencyCycle": "failed",
+    "DependencyMissing": "failed",
+}
+UNHEALTHY = "Unhealthy"
 _AS_APPLIED = (
     "ResolvesDifferently",
     "RolloutWaits",
@@ -40,7 +47,7 @@ def serving(look: Look, *, route: Digest | None, dial: Dial | None) -> tuple[Tru
         answering += answers
     if answering:
         return Truth(True, "Serving"), routed, answering
-    return Truth(False, "Unhealthy", message), routed, 0
+    return Truth(False, UNHEALTHY, message), routed, 0
 
 
 def status(

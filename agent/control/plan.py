@@ -4,7 +4,7 @@ Create, change, move, drift and delete are not told apart here: a name that is w
 Remove, and everything doubtful is Keep or runs on as it was. The gate judges the absent ones in between.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeAlias
@@ -71,16 +71,18 @@ class Forget:
 
 
 Intent: TypeAlias = Run | Remove | Keep | Forget
+Waits: TypeAlias = Callable[[ServiceName, Mapping[ServiceName, Intent]], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """All that a plan is made of. `forgetting`: names that are being given up now."""
+    """All that a plan is made of. `forgetting`: names that are being given up now; `unwell`: that did not answer lately."""
 
     desired: DesiredState | None
     sights: Mapping[str, Sight]
     words: Words
     forgetting: frozenset[ServiceName] = frozenset()
+    unwell: frozenset[ServiceName] = frozenset()
 
 
 def lane(intent: Intent) -> str:
@@ -175,8 +177,10 @@ def doubt_of(desired: DesiredState, name: ServiceName, observed: Observed | None
     return desired.doubt(name, marked.service.file if marked is not None else "")
 
 
-def intents(inputs: Inputs, judgement: Judgement) -> dict[ServiceName, Intent]:
-    """One intent for every name that is wanted or seen."""
+def intents(
+    inputs: Inputs, judgement: Judgement, *, waits: Waits = lambda _name, _plan: False
+) -> dict[ServiceName, Intent]:
+    """One intent for every name that is wanted or seen. `waits`: whether an intent of a plan waits for others."""
     desired = inputs.desired
     places = _places(inputs.sights)
     if desired is None:
@@ -199,7 +203,7 @@ def intents(inputs: Inputs, judgement: Judgement) -> dict[ServiceName, Intent]:
     left_alone = {
         name: _suspended(name, intent, desired, places.get(name, ()), inputs) for name, intent in plan.items()
     }
-    return _in_turn(left_alone, inputs, places)
+    return _in_turn(left_alone, inputs, places, waits)
 
 
 def _places(sights: Mapping[str, Sight]) -> dict[ServiceName, list[tuple[str, Observed]]]:
@@ -300,13 +304,14 @@ def _in_turn(
     plan: dict[ServiceName, Intent],
     inputs: Inputs,
     places: Mapping[ServiceName, Sequence[tuple[str, Observed]]],
+    waits: Waits,
 ) -> dict[ServiceName, Intent]:
     """An upgrade restarts nothing: what resolves differently runs on as applied, until a rollout lets it go, in turn.
 
     What failed in its rollout is tried again only by another one, once that one was cancelled.
     """
     busy = ""
-    for name in [*inputs.words.rollouts, *sorted(plan.keys() - set(inputs.words.rollouts))]:
+    for name in [*sorted(plan.keys() - set(inputs.words.rollouts)), *inputs.words.rollouts]:
         intent = plan.get(name)
         if not isinstance(intent, Run) or intent.note or name not in places:
             continue
@@ -314,7 +319,7 @@ def _in_turn(
         asked = name in inputs.words.rollouts
         applied = _applied(intent.service, observed, inputs.words.agreed.get(name), asked=asked)
         if asked and not busy:
-            if applied is not None or len(observed.generations) > 1:
+            if (applied is not None or len(observed.generations) > 1) and not waits(name, plan):
                 busy = name  # its turn lasts until the new one serves alone; a failed one halts the rest
             continue
         if applied is not None:

@@ -54,6 +54,9 @@ class Plans(Protocol):
     def ended(self, look: Look, verdict: Verdict) -> None:
         """A look came to an end of its intent: all goals hold, the spec failed, or nothing is left to do."""
 
+    def told(self, name: ServiceName) -> None:
+        """The board says what this look found: others may have waited for it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Desk:
@@ -124,6 +127,7 @@ class Worker:
             self._forget(name)
             return
         self._tell(look, result, wait)
+        desk.plans.told(name)
 
     def _look(self, look: Look) -> _Result:
         try:

@@ -9,10 +9,10 @@ from datetime import timedelta
 
 from agent.clock import Clock, SystemClock
 from agent.contracts import Fate, Observed, Permanent, ServiceName, Transient
-from agent.control import gate
+from agent.control import gate, waiting
 from agent.control import plan as planning
 from agent.control.desired import DesiredReader, DesiredState
-from agent.control.plan import Forget, Inputs, Intent, Keep, Remove, Run
+from agent.control.plan import Forget, Inputs, Intent, Keep, Remove, Run, lane
 from agent.control.rollout import burnt_reason
 from agent.control.words import Words
 from agent.control.world import Sight
@@ -47,9 +47,13 @@ def plan(settings: Settings) -> PlanView:
     except (StartError, Transient) as error:
         return PlanView((), str(error))
     inputs = Inputs(desired, sights, words)
-    intents = planning.intents(inputs, _judgement(inputs, desired, settings, clock))
+    judgement = _judgement(inputs, desired, settings, clock)
+    intents = waiting.intents(inputs, judgement)
     rows = [PlanRow(Action.INVALID, bad.path, "", bad.errors[0]) for bad in desired.invalid]
-    rows += [_row(name, intent, _seen(sights, name), desired) for name, intent in sorted(intents.items())]
+    for name in waiting.start_order(desired, intents):
+        absence = "its document is for other hosts" if name in desired.elsewhere else "no file wants it any more"
+        going = Remove(lane(intents[name])) if name in judgement.allowed else intents[name]
+        rows.append(_row(name, going, _seen(sights, name), absence))
     unseen = [f"{name}: {sight.error}" for name, sight in sights.items() if sight.error]
     return PlanView(tuple(rows), "; ".join(unseen))
 
@@ -107,9 +111,10 @@ def _seen(sights: Mapping[str, Sight], name: ServiceName) -> Observed:
     return Observed(name)
 
 
-def _row(name: ServiceName, intent: Intent, observed: Observed, desired: DesiredState) -> PlanRow:
-    absence = "its document is for other hosts" if name in desired.elsewhere else "no file wants it any more"
+def _row(name: ServiceName, intent: Intent, observed: Observed, absence: str) -> PlanRow:
     match intent:
+        case Keep(shimlet=shimlet, reason=waiting.WAITING, message=message):
+            return PlanRow(Action.CREATE, name, shimlet, f"waits {message}")
         case Keep(shimlet=shimlet, reason=reason, message=message, since=since):
             return PlanRow(Action.HELD if since is not None else Action.KEEP, name, shimlet, f"{reason}: {message}")
         case Remove(shimlet=shimlet, wanted=wanted):
@@ -123,6 +128,8 @@ def _row(name: ServiceName, intent: Intent, observed: Observed, desired: Desired
 
 def _run_row(name: ServiceName, run: Run, observed: Observed) -> PlanRow:
     service = run.service
+    if run.note == waiting.WAITING:
+        return PlanRow(Action.REPLACE, name, service.shimlet, f"waits {run.message}")
     if run.note:
         return PlanRow(Action.KEEP, name, service.shimlet, f"{run.note}: {run.message}")
     burnt = burnt_reason(service, observed, {})

@@ -21,6 +21,7 @@ from agent.control.lending import Host
 from agent.control.reconciler import Reconciler
 from agent.control.scanner import Scanner
 from agent.control.task import TaskPool
+from agent.control.waiting import WAITING
 from agent.control.watcher import Watcher
 from agent.control.worker import Desk, Worker
 from agent.control.workqueue import WorkQueue
@@ -47,6 +48,7 @@ _NOT_YET = "it was not listed yet"
 _FIRST_PASS = 2.0  # seconds that worlds wait for the source's first word, so that all is not shown as doubtful at first
 _UNREAD = 5.0  # seconds that --once waits for a source that cannot be read
 _PATIENCE = timedelta(minutes=1)  # that --once has with a service that is not well again
+_NEWS = timedelta(seconds=5)  # in which what waits for others hears that they serve
 _PER_SERVICE = 0.25  # seconds of the resync interval for each service: many services are looked at less often
 _HELD = (
     "OverBudget",
@@ -325,7 +327,10 @@ class Running:
         now = self._clock.now()
         if any(status is None or _on_its_way(status, now) for status in statuses):
             return None
-        return all(status is not None and status.phase is Phase.READY for status in statuses)
+        known = [status for status in statuses if status is not None]
+        if any(status.converged.reason == WAITING for status in known) and now - max(s.since for s in known) < _NEWS:
+            return None  # what serves only now may be what they wait for
+        return all(status.phase is Phase.READY for status in known)
 
 
 def _on_its_way(status: Status, now: datetime) -> bool:
@@ -343,7 +348,7 @@ def _told(before: Status | None, after: Status | None) -> None:
         return
     known = (before.phase, before.converged.reason) if before is not None else None
     if known != (after.phase, after.converged.reason):
-        going = after.phase in (Phase.PROGRESSING, Phase.REMOVING) and after.converged.reason in CALM
+        going = after.phase in (Phase.PROGRESSING, Phase.REMOVING, Phase.KEPT) and after.converged.reason in CALM
         well = after.phase is Phase.READY or going
         first = before is None and after.phase is Phase.KEPT  # until the worlds are seen, as at every start
         level = logging.DEBUG if first else logging.INFO if well else logging.WARNING

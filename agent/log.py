@@ -144,7 +144,7 @@ class Readable(logging.Formatter):
         area = record.name.removeprefix("xmod.")
         level = {"WARNING": "WARN", "CRITICAL": "FATAL"}.get(record.levelname, record.levelname)
         pairs = "".join(f"  {key}={_word(value)}" for key, value in fields(record).items())
-        line = f"{when} {level:<5} {area}: {_one_line(record.getMessage())}{pairs}"
+        line = f"{when} {level:<5} {area}: {one_line(record.getMessage())}{pairs}"
         if self._colour and record.levelno in _COLOURS:
             line = f"{_COLOURS[record.levelno]}{line}\x1b[0m"
         trace = _traceback(self, record)
@@ -196,7 +196,8 @@ def _word(value: Any) -> str:
     return text if text.isprintable() and " " not in text and '"' not in text else json.dumps(text, ensure_ascii=False)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """The text with what would break or move a line spelled out."""
     return text if text.isprintable() else json.dumps(text, ensure_ascii=False)[1:-1]
 
 

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from agent import __version__
-from agent.cli import installing, running, show, status, validating, words
+from agent.cli import events, installing, running, show, status, validating, words
 from agent.contracts import XmodError
 from agent.registry import PluginError
 from agent.settings import SettingsError
@@ -61,6 +61,7 @@ def _root(
 running.add_to(app)
 validating.add_to(app)
 status.add_to(app)
+events.add_to(app)
 words.add_to(app)
 installing.add_to(app)
 

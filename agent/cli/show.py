@@ -63,17 +63,17 @@ def count(number: int, thing: str) -> str:
 
 
 def table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], *, width: int, give: Sequence[int] = ()
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, width: int, give: Sequence[int] = (), header: bool = True
 ) -> RenderableType:
     """A table without lines; the columns `give` wrap where there is no room. A list where it is narrow."""
     rows = [[clean(cell) or "-" for cell in row] for row in rows]
     if width < NARROW:
         return _list(columns, rows)
-    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=header)
     for index, column in enumerate(columns):
         shown.add_column(column, no_wrap=index not in give, overflow="fold")
     for row in rows:
-        shown.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in row))
+        shown.add_row(*(Text(cell, STYLES.get(cell.rstrip(), "")) for cell in row))
     return shown
 
 
@@ -127,10 +127,10 @@ def _undecoded(sign: str) -> bool:
     return "\udc80" <= sign <= "\udcff"
 
 
-def as_json(value: Any) -> None:
+def as_json(value: Any, *, indent: int | None = 2) -> None:
     """Print JSON: valid whatever bytes a name is made of, and whatever letters the reader's encoding lacks."""
     all_letters = "utf" in (sys.stdout.encoding or "").lower()
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
     typer.echo("".join(sign if _stays(sign, all_letters) else _in_json(sign) for sign in text))
 
 

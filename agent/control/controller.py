@@ -16,7 +16,7 @@ from agent.contracts import Failed, Fate, Pending, ServiceName, Verdict
 from agent.control import forgetting, gate, opinion, plan, suspension, waiting
 from agent.control.board import Board
 from agent.control.desired import DesiredState
-from agent.control.facts import Facts
+from agent.control.facts import PlanFacts
 from agent.control.forgetting import Giving
 from agent.control.opinion import UNHEALTHY
 from agent.control.plan import Forget, Inputs, Intent, Keep, Remove, Run
@@ -76,7 +76,7 @@ class Controller:
         world: World,
         queue: WorkQueue,
         board: Board,
-        facts: Facts,
+        facts: PlanFacts,
         clock: Clock,
         memory: Memory,
         words: Words,
@@ -157,7 +157,7 @@ class Controller:
         self._removing -= {name}
         self._born.pop(name, None)
         if not moved:
-            self._facts.pruned("removed")
+            self._facts.pruned("removed", name)
             log.info("service removed", extra={"service": name})
             self._keep(self._words.without(name))
         self.replan()
@@ -306,8 +306,8 @@ class Controller:
             now=now,
         )
         for name in judgement.held.keys() - self._held.keys():
-            self._facts.pruned("held")
             held = judgement.held[name]
+            self._facts.pruned("held", name, held.reason, held.message)
             log.warning("prune held", extra={"service": name, "reason": held.reason, "detail": held.message})
         self._removing = judgement.allowed | (self._removing & unseen)
         waiting = {name: held for name, held in self._held.items() if name in unseen - self._words.approved}
@@ -356,8 +356,8 @@ class Controller:
             self._keep(replace(self._words, approved=self._words.approved | set(asked)))
             self.replan(Priority.CHANGE)
             released = tuple(name for name in asked if name not in self._held)
-            for _ in released:
-                self._facts.pruned("approved")
+            for name in released:
+                self._facts.pruned("approved", name)
             refused = [name for name in asked if name in self._held]
             self._keep(replace(self._words, approved=self._words.approved - set(refused)))
             if refused and not released:

@@ -2,8 +2,30 @@
 
 from typing import Protocol
 
+from agent.contracts import ServiceName
 
-class Facts(Protocol):
+
+class SourceFacts(Protocol):
+    """What reading the source tells."""
+
+    def detected(self, seconds: float) -> None:
+        """A change was seen, this long after it was written or committed."""
+
+    def unread(self, error: str) -> None:
+        """The source cannot be read, and why; "": it can be again."""
+
+
+class PlanFacts(Protocol):
+    """What planning tells."""
+
+    def scanned(self) -> None:
+        """The source was read whole: the heartbeat."""
+
+    def pruned(self, result: str, name: ServiceName, reason: str = "", message: str = "") -> None:
+        """A removal was decided on: removed, held (and why) or approved."""
+
+
+class Facts(SourceFacts, PlanFacts, Protocol):
     """One method a fact; seconds are wall-clock durations."""
 
     def reconciled(self, shimlet: str, result: str, seconds: float) -> None:
@@ -20,15 +42,6 @@ class Facts(Protocol):
 
     def drifted(self, shimlet: str) -> None:
         """What was right no longer is, without a change of spec."""
-
-    def pruned(self, result: str) -> None:
-        """A removal was decided on: removed, held or approved."""
-
-    def detected(self, seconds: float) -> None:
-        """A change was seen, this long after it was written or committed."""
-
-    def scanned(self) -> None:
-        """The source was read whole: the heartbeat."""
 
     def task_ended(self, kind: str, result: str) -> None:
         """Work that outlives a look ended: kind "image" …; ok, transient, permanent, error or cancelled."""

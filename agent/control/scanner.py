@@ -10,7 +10,7 @@ from collections.abc import Callable
 from agent.clock import Clock
 from agent.contracts import Transient
 from agent.control.desired import DesiredReader, DesiredState
-from agent.control.facts import Facts
+from agent.control.facts import SourceFacts
 from agent.source.snapshot import Snapshot, Source
 
 log = logging.getLogger("xmod.scanner")
@@ -31,7 +31,7 @@ class Scanner:
         source: Source,
         reader: DesiredReader,
         take: Callable[[DesiredState], None],
-        facts: Facts,
+        facts: SourceFacts,
         clock: Clock,
         interval: float,
         after: Callable[[], None] = lambda: None,
@@ -67,11 +67,13 @@ class Scanner:
         except Transient as error:
             if str(error) != self.error:
                 log.warning("source cannot be read, the last word stays in force", extra={"error": str(error)})
+                self._facts.unread(str(error))
             self.error = str(error)
             self.beat = self._clock.monotonic()
             return False
         if self.error:
             log.info("source can be read again", extra={"revision": snapshot.revision})
+            self._facts.unread("")
         self.error = ""
         desired = self._reader.read(snapshot)
         self._tell(snapshot, desired)

@@ -16,14 +16,16 @@ from agent.control.words import UnknownNameError
 from agent.control.workqueue import WorkQueue
 from agent.control.world import World
 from agent.daemon import parts
+from agent.daemon.chronicle import Chronicle
 from agent.daemon.outside import Teller
 from agent.daemon.threads import Threads
-from agent.journal import Journal
+from agent.journal import CannotRead, Journal
 from agent.settings import Settings
 from agent.source.snapshot import Source
 from agent.surface.operations import (
     AgentView,
     HeldPrune,
+    History,
     InvalidFile,
     Refused,
     Resumed,
@@ -55,6 +57,7 @@ class Answers:
     board: Board
     queue: WorkQueue
     journal: Journal
+    chronicle: Chronicle
     remembers: bool
     tellers: Sequence[Teller] = ()
 
@@ -72,7 +75,7 @@ class Answers:
             worlds=tuple(WorldView(n, sight.seen_at, sight.error) for n, sight in sorted(self.world.sights().items())),
             services=tuple(self.board.all().values()),
             held=tuple(HeldPrune(n, h.reason, h.message, h.since) for n, h in sorted(held.items())),
-            notices=tuple(notice for notice in (self.source.notice, self.journal.trouble, *untold) if notice),
+            notices=tuple(notice for notice in (self.source.notice, *self.journal.notices, *untold) if notice),
             memory_is_new=not self.remembers and self.controller.inherited,
             host=str(parts.host_of(self.settings)),
             suspended=self._suspended(),
@@ -120,6 +123,16 @@ class Answers:
         unseen = [f"{name}: {sight.error}" for name, sight in self.world.sights().items() if sight.error]
         return f"out of sight: {'; '.join(unseen)}" if unseen else ""
 
+    def events(self, name: str, since: datetime | None, after: int, limit: int) -> History:
+        """What happened."""
+        try:
+            found = self.journal.events(service=name, since=since, after=after, limit=limit)
+            if name and not found and self.board.get(ServiceName(name)) is None and not self.journal.knows(name):
+                raise UnknownName(f"no service is called {name}, and the journal has none that was")
+        except CannotRead as error:
+            raise Refused(f"the journal cannot be read: {error}") from error
+        return History(found, found[-1].id if found else after, self.journal.notices)
+
     def logs(self, name: str, tail: int, follow: threading.Event | None) -> Iterator[str]:
         """A service's log lines."""
         status = self.board.get(ServiceName(name))
@@ -135,32 +148,41 @@ class Answers:
     def approve_prune(self, names: Sequence[str]) -> tuple[str, ...]:
         """Release these held removals."""
         with _Refusing():
-            return self.controller.approve([ServiceName(name) for name in names])
+            released = self.controller.approve([ServiceName(name) for name in names])
+        self.chronicle.said("approve-prune", released)
+        return released
 
     def restart(self, name: str) -> None:
         """Start a service's replicas again."""
         with _Refusing():
             self.controller.restart(ServiceName(name))
+        self.chronicle.said("restart", [name])
 
     def rollout(self, names: Sequence[str]) -> tuple[str, ...]:
         """Let these services take what their specs resolve to now."""
         with _Refusing():
-            return self.controller.rollout([ServiceName(name) for name in names])
+            taken = self.controller.rollout([ServiceName(name) for name in names])
+        self.chronicle.said("rollout", taken)
+        return taken
 
     def cancel_rollout(self, names: Sequence[str]) -> tuple[str, ...]:
         """Take back rollouts that are not through."""
         with _Refusing():
-            return self.controller.cancel_rollout([ServiceName(name) for name in names])
+            cancelled = self.controller.cancel_rollout([ServiceName(name) for name in names])
+        self.chronicle.said("cancel-rollout", cancelled)
+        return cancelled
 
     def suspend(self, name: str | None, reason: str) -> None:
         """Leave a service, or all, as it is."""
         with _Refusing():
             self.controller.suspend(None if name is None else ServiceName(name), reason)
+        self.chronicle.said("suspend", _named(name), reason)
 
     def resume(self, name: str | None) -> Resumed:
         """Take back what was suspended by word."""
         with _Refusing():
             names = self.controller.resume(None if name is None else ServiceName(name))
+            self.chronicle.said("resume", _named(name))
             by_spec = self.controller.suspended_by_spec()
             return Resumed(names, {n: place for n, place in by_spec.items() if name in (None, n)})
 
@@ -168,11 +190,13 @@ class Answers:
         """Try again now."""
         with _Refusing():
             self.controller.retry(ServiceName(name))
+        self.chronicle.said("retry", [name])
 
     def forget(self, name: str) -> tuple[str, ...]:
         """Give a service up, and wait for that; what could not be done in time is taken back."""
         with _Refusing():
             giving = self.controller.forget(ServiceName(name))
+            self.chronicle.said("forget", [name])
             try:
                 return giving.done.result(timeout=_FORGET)
             except TimeoutError:
@@ -184,7 +208,14 @@ class Answers:
     def adopt(self, source_id: str) -> int:
         """Treat services of another source as this one's."""
         with _Refusing():
-            return self.controller.adopt(source_id)
+            count = self.controller.adopt(source_id)
+        self.chronicle.said("adopt", message=f"{count} services from {source_id}")
+        return count
+
+
+def _named(name: str | None) -> Sequence[str]:
+    """One service, or none for all."""
+    return [] if name is None else [name]
 
 
 class _Refusing:

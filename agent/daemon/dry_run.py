@@ -61,8 +61,10 @@ def plan(settings: Settings) -> PlanView:
 def _words(settings: Settings) -> Words:
     words, wrong = parts.words_read(Journal(settings.agent.state_dir))
     if wrong:
-        file = settings.agent.state_dir / "words.json"
-        logger.warning("words.json is corrupt, a run would set it aside", extra={"file": str(file), "error": wrong})
+        folder = str(settings.agent.state_dir)
+        logger.warning(
+            "the agent's memory is corrupt, a run would set it aside", extra={"file": folder, "error": wrong}
+        )
     return words or Words()
 
 

@@ -5,6 +5,7 @@ What cannot be made raises StartError with a sentence for the operator.
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 from agent.clock import Clock
@@ -12,7 +13,7 @@ from agent.contracts import GoalSet, Service, Shimlet
 from agent.control.words import Words
 from agent.host.secret import HostSecrets
 from agent.host.sops import Sops
-from agent.journal import Journal
+from agent.journal import Bounds, Journal
 from agent.registry import PluginError, Registry
 from agent.settings import Settings
 from agent.source.choice import ChosenSource
@@ -182,6 +183,12 @@ def goalsets_of(registry: Registry) -> Callable[[str], GoalSet]:
 def secrets_of(resolver: Resolver) -> HostSecrets:
     """Secrets of this host, those that the policy allows."""
     return HostSecrets(os.environ, resolver.policy.secret)
+
+
+def journal_of(settings: Settings, clock: Clock, told: Callable[[str, int], None]) -> Journal:
+    """The agent's memory, within its bounds."""
+    bounds = Bounds(timedelta(seconds=settings.journal.max_age), settings.journal.max_size)
+    return Journal(settings.agent.state_dir, bounds=bounds, clock=clock, told=told)
 
 
 def words_of(journal: Journal) -> tuple[Words, bool]:

@@ -28,13 +28,13 @@ from agent.control.workqueue import WorkQueue
 from agent.control.world import World
 from agent.daemon import outside, parts
 from agent.daemon.answers import Answers
+from agent.daemon.chronicle import Chronicle, Facts
 from agent.daemon.parts import StartError
 from agent.daemon.supervisor import Reports, Supervisor, supervisor_of
 from agent.daemon.threads import Signals, Threads
 from agent.host.dial import Dialer
 from agent.host.ledger import HostLedger
 from agent.host.router import DirectRouter
-from agent.journal import Journal
 from agent.settings import Settings
 from agent.surface.metrics import Metrics
 from agent.surface.server import Surface
@@ -98,7 +98,9 @@ class Running:
             goals=sorted({(g.name, goal.name) for g in map(goalsets, names) for goal in g.goals}),
             held_reasons=_HELD,
         )
-        self._journal = Journal(settings.agent.state_dir)
+        self._journal = parts.journal_of(settings, clock, self._metrics.journaled)
+        self._chronicle = Chronicle(self._journal, clock)
+        facts = Facts(self._metrics, self._chronicle)
         words, remembers = parts.words_of(self._journal)
         self._source = parts.source_of(settings, clock)
         self._queue = WorkQueue(clock=clock, metrics=self._metrics)
@@ -125,7 +127,7 @@ class Running:
             world=self._world,
             queue=self._queue,
             board=self._board,
-            facts=self._metrics,
+            facts=facts,
             clock=clock,
             memory=self._journal,
             words=words,
@@ -147,7 +149,7 @@ class Running:
             source=self._source,
             reader=DesiredReader(resolver.read_file, str(parts.host_of(settings)), begin=resolver.begin),
             take=self._take,
-            facts=self._metrics,
+            facts=facts,
             clock=clock,
             interval=supervisor.interval(settings.agent.rescan_interval),
             after=lambda: self._reports.feed(),
@@ -165,6 +167,7 @@ class Running:
             board=self._board,
             queue=self._queue,
             journal=self._journal,
+            chronicle=self._chronicle,
             remembers=remembers,
             tellers=self._tellers,
         )
@@ -200,6 +203,9 @@ class Running:
             raise
         self._metrics.observe(self._answers.view, self._queue.snapshot)
         self._board.listen(_told)
+        self._chronicle.begin(f"instance {self._settings.agent.instance}, {self._source.location}")
+        self._board.listen(self._chronicle.heard)
+        self._threads.start("journal", self._journal.run)
         self._threads.start("source", self._scanner.run)
         self._scanner.passed.wait(_FIRST_PASS)
         for name, shimlet in worlds.items():
@@ -254,6 +260,8 @@ class Running:
         self._surface.stop()
         self._close()
         self._threads.join(1.0)
+        self._chronicle.end()
+        self._journal.close()
 
     def _close(self) -> None:
         for shimlet in self._shimlets:
@@ -299,6 +307,7 @@ class Running:
         self._known |= named
         for name in sorted(named):
             self._engage(name, self._made(name))
+        self._chronicle.read(desired)
         changed = self._secrets.keep(desired.secrets)
         self._controller.take(desired)
         self._controller.hint(changed)

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZES = {None: 1, "K": 2**10, "M": 2**20, "G": 2**30}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 
@@ -52,7 +53,18 @@ def _an_address(value: str) -> str:
     return value
 
 
+def _bytes(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(\d+)(?:([KMG])i?B?)?", value)
+    if not found:
+        raise ValueError('must be a size such as "64Mi" or "1Gi"')
+    return int(found[1]) * _SIZES[found[2]]
+
+
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=30 * 86400.0)]
+Age = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=3650 * 86400.0)]
+Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=2**20)]
 Address = Annotated[str, AfterValidator(_an_address)]
 Ports = Annotated[PortRange, BeforeValidator(_ports)]
 
@@ -270,6 +282,19 @@ class PruneBlock(Block):
     )
 
 
+class JournalBlock(Block):
+    """How much of what happened is remembered."""
+
+    max_age: Age = Field(
+        default=30 * 86400.0, description="events older than this are forgotten", json_schema_extra={"shown": "30d"}
+    )
+    max_size: Bytes = Field(
+        default=64 * 2**20,
+        description="the oldest events are forgotten when the journal's file is larger; at least 1Mi",
+        json_schema_extra={"shown": "64Mi"},
+    )
+
+
 class AcceleratorsBlock(Block):
     """What GPUs this host has."""
 
@@ -299,6 +324,7 @@ class FileSettings(Block):
     agent: AgentBlock = AgentBlock()
     ports: PortsBlock = PortsBlock()
     prune: PruneBlock = PruneBlock()
+    journal: JournalBlock = JournalBlock()
     accelerators: AcceleratorsBlock = AcceleratorsBlock()
     secrets: SecretsBlock = SecretsBlock()
     policy: Mapping[str, Any] = Field(

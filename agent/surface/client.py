@@ -9,12 +9,15 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 _ROOTS = Path("/run")
 _TIMEOUT = 35.0  # seconds; the agent bounds its own answers at service.writeTimeout
+
+EVENTS = 10_000  # in one answer, at most
 
 
 class NoAgent(Exception):
@@ -38,6 +41,13 @@ class Client:
     def status(self, name: str | None = None) -> Mapping[str, Any]:
         """Everything, or one service: wire.status."""
         return self._ask("GET", "/api/v1/status" + (f"?{urlencode({'name': name})}" if name else ""))
+
+    def events(
+        self, name: str | None, *, since: datetime | None = None, after: int = 0, limit: int
+    ) -> Mapping[str, Any]:
+        """What happened: operations.History."""
+        query = {"name": name, "since": since.isoformat() if since else None, "after": after, "limit": limit}
+        return self._ask("GET", f"/api/v1/events?{urlencode({key: value for key, value in query.items() if value})}")
 
     def approve_prune(self, names: Sequence[str]) -> Sequence[str]:
         """Release these held removals (none named: all)."""

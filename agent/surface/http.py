@@ -13,12 +13,14 @@ from typing import Annotated, Any, TypeAlias
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from agent.contracts import XmodError
 from agent.surface import wire
+from agent.surface.client import EVENTS
 from agent.surface.metrics import Metrics
 from agent.surface.operations import Operations, Refused, UnknownName
+from agent.surface.speaker import SPEAKER
 from agent.surface.stream import Tap
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -118,6 +120,15 @@ def public(operations: Operations, metrics: Metrics) -> FastAPI:
             raise UnknownName(f"no service is called {name}")
         return _json(found)
 
+    @app.get("/api/v1/events")
+    def events(
+        name: str = "",
+        since: AwareDatetime | None = None,
+        after: Annotated[int, Query(ge=0)] = 0,
+        limit: Annotated[int, Query(ge=1, le=EVENTS)] = 100,
+    ) -> Response:
+        return _json(wire.plain(operations.events(name, since, after, limit)))
+
     return app
 
 
@@ -214,6 +225,17 @@ def only_for(hosts: frozenset[str], app: Asgi) -> Asgi:
             await app(scope, receive, send)
 
     return guarded
+
+
+def spoken(app: Asgi) -> Asgi:
+    """Let what answers a request know whose it is: SPEAKER."""
+
+    async def known(scope: Scope, receive: Receive, send: Send) -> None:
+        client = scope.get("client")
+        SPEAKER.set(client[0] if client else "")
+        await app(scope, receive, send)
+
+    return known
 
 
 def within(seconds: float, app: Asgi) -> Asgi:

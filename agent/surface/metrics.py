@@ -16,6 +16,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from agent.clock import Clock
+from agent.contracts import ServiceName
 from agent.control.board import Phase, Status
 from agent.control.workqueue import LaneView
 from agent.source.snapshot import UNVERIFIED
@@ -90,6 +91,13 @@ _ROWS = (
     MetricRow("xmod_reconcile_duration_seconds", "histogram", ("shimlet",), "How long one look took", _LOOK),
     MetricRow("xmod_drift_detected_total", "counter", ("shimlet",), "Services found changed behind the agent's back"),
     MetricRow("xmod_prune_total", "counter", ("result",), "Removals of services that are no longer wanted"),
+    MetricRow(
+        "xmod_source_errors_total",
+        "counter",
+        (),
+        "Times that the source could no longer be read, or for another reason",
+    ),
+    MetricRow("xmod_journal_events_total", "counter", ("result",), "Events kept in the journal, and lost to it"),
     MetricRow("xmod_task_total", "counter", ("task", "result"), "Work that outlives a look, such as pulls, by outcome"),
     MetricRow("xmod_webhook_requests_total", "counter", ("result",), "Requests to POST /webhook, by outcome"),
     MetricRow("xmod_notifications_total", "counter", ("result",), "Deliveries to notify.url, by outcome"),
@@ -171,13 +179,22 @@ class Metrics:
         """What was right no longer is."""
         self._counters["xmod_drift_detected_total"].labels(shimlet).inc()
 
-    def pruned(self, result: str) -> None:
+    def pruned(self, result: str, name: ServiceName, reason: str = "", message: str = "") -> None:  # noqa: ARG002 - counters name no service
         """A removal was decided on."""
         self._counters["xmod_prune_total"].labels(result).inc()
 
     def detected(self, seconds: float) -> None:
         """A change was seen."""
         self._histograms["xmod_detection_lag_seconds"].observe(max(0.0, seconds))
+
+    def unread(self, error: str) -> None:
+        """The source cannot be read, or can be again."""
+        if error:
+            self._counters["xmod_source_errors_total"].inc()
+
+    def journaled(self, result: str, count: int) -> None:
+        """Events were kept in the journal, or lost."""
+        self._counters["xmod_journal_events_total"].labels(result).inc(count)
 
     def scanned(self) -> None:
         """The source was read whole."""
@@ -231,6 +248,8 @@ class Metrics:
             self._counters["xmod_goal_ensure_total"].labels(goalset, goal, result)
         for result in ("ok", "transient", "permanent", "error", "cancelled"):
             self._counters["xmod_task_total"].labels("image", result)
+        for result in ("kept", "lost"):
+            self._counters["xmod_journal_events_total"].labels(result)
         for name, results in _OUTSIDE.items():
             for result in results:
                 self._counters[name].labels(result)

@@ -3,13 +3,14 @@
 A word is checked before it is taken: UnknownName and Refused carry a sentence for the operator.
 """
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from threading import Event
 from typing import Protocol
 
 from agent.control.board import Status
+from agent.journal import Event
 
 
 class Refused(Exception):
@@ -104,6 +105,15 @@ class AgentView:
     suspended: SuspensionView | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class History:
+    """Events, oldest first. `last`: the id to ask for what came after them; `notices`: what is amiss with the journal."""
+
+    events: tuple[Event, ...]
+    last: int
+    notices: tuple[str, ...] = ()
+
+
 class Operations(Protocol):
     """The running agent, as the surface sees it. All words raise Refused."""
 
@@ -119,7 +129,14 @@ class Operations(Protocol):
         """Why it does not do its work yet ("the source was not read yet"); "" if it does."""
         ...
 
-    def logs(self, name: str, tail: int, follow: Event | None) -> Iterator[str]:
+    def events(self, name: str, since: datetime | None, after: int, limit: int) -> History:
+        """The newest events, of one service if it is named; with an id `after`, the oldest of what came after it.
+
+        UnknownName if there is no such service and there never was, as far back as the journal goes.
+        """
+        ...
+
+    def logs(self, name: str, tail: int, follow: threading.Event | None) -> Iterator[str]:
         """A service's log lines."""
         ...
 

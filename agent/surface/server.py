@@ -14,10 +14,11 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from agent.surface.http import LOOPBACK_NAMES, Asgi, Streams, at, local, nothing, only_for, public, within
+from agent.surface.http import LOOPBACK_NAMES, Asgi, Streams, at, local, nothing, only_for, public, spoken, within
 from agent.surface.metrics import Metrics
 from agent.surface.operations import Operations
 from agent.surface.socket_file import CannotListen, UnixListener, tcp
+from agent.surface.speaker import speaker
 from agent.surface.webhook import PATH as WEBHOOK
 
 _START = 10.0  # seconds
@@ -103,7 +104,7 @@ class Surface:
         reading: Asgi = within(self._write_timeout, public(self._operations, self._metrics))
         if self._hosts is not None:
             reading = only_for(self._hosts, reading)
-        words: Asgi = within(self._write_timeout, local(self._operations, self._metrics, self._streams))
+        words: Asgi = within(self._write_timeout, spoken(local(self._operations, self._metrics, self._streams)))
         served: list[tuple[Asgi, socket.socket]] = [(words, self._unix.open())]
         try:
             if self._webhook is not None:
@@ -185,6 +186,8 @@ class _Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """Begin to count."""
         super().connection_made(transport)
+        if who := speaker(transport.get_extra_info("socket")):
+            self.client = (who, 0)
         self._patience: asyncio.TimerHandle | None = None
         self._count()
 

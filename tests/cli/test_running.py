@@ -43,7 +43,7 @@ def test_help_explains_every_flag_and_setting(xmod):
 def test_every_command_has_help(xmod):
     shown = xmod("--help").stdout
     for command in (
-        "run plan plugins validate schema status logs sync approve-prune restart rollout adopt install-systemd".split()  # noqa: SIM905
+        "run plan plugins validate schema status events logs sync approve-prune restart rollout adopt install-systemd".split()  # noqa: SIM905
     ):
         assert f"  {command} " in shown
         assert xmod(command, "--help").exit_code == 0

@@ -51,7 +51,7 @@ def test_4_a_removal_that_is_held_is_counted_once() -> None:
     class Pruned(NoFacts):
         told: ClassVar[list[str]] = []
 
-        def pruned(self, result: str) -> None:
+        def pruned(self, result: str, name: str, reason: str = "", message: str = "") -> None:
             self.told.append(result)
 
     clock = clock_at_noon()

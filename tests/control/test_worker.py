@@ -64,7 +64,7 @@ class Counting(NoFacts):
     def drifted(self, shimlet: str) -> None:
         self.told["drifted", shimlet] += 1
 
-    def pruned(self, result: str) -> None:
+    def pruned(self, result: str, name: str, reason: str = "", message: str = "") -> None:
         self.told["pruned", result] += 1
 
 

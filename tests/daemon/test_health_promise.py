@@ -35,7 +35,8 @@ def answers(clock: VirtualClock, **parts: Any) -> Answers:
         "world": agent.world,
         "board": agent.board,
         "queue": WorkQueue(clock=clock),
-        "journal": SimpleNamespace(trouble=""),
+        "journal": SimpleNamespace(notices=()),
+        "chronicle": None,
         "remembers": True,
     }
     return Answers(**{**plain, **parts})

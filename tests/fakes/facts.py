@@ -19,7 +19,10 @@ class NoFacts:
     def drifted(self, shimlet: str) -> None:
         """Nothing."""
 
-    def pruned(self, result: str) -> None:
+    def pruned(self, result: str, name: str, reason: str = "", message: str = "") -> None:
+        """Nothing."""
+
+    def unread(self, error: str) -> None:
         """Nothing."""
 
     def detected(self, seconds: float) -> None:

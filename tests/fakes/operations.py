@@ -8,9 +8,11 @@ from threading import Event
 
 from agent.contracts import ServiceName
 from agent.control.board import GoalState, Phase, Status, Truth
+from agent.journal import Event as JournalEvent
 from agent.surface.operations import (
     AgentView,
     HeldPrune,
+    History,
     InvalidFile,
     Refused,
     Resumed,
@@ -71,6 +73,7 @@ class FakeOperations:
             services=(a_status("qwen"), a_status("slow", Phase.PROGRESSING)),
             held=(HeldPrune("old", "Budget", "3 of 4 services would go", NOW - timedelta(minutes=5)),),
         )
+        self.happened: list[JournalEvent] = []
         self.words: list[tuple[object, ...]] = []
         self.why_not_alive = ""
         self.why_not_ready = ""
@@ -92,6 +95,14 @@ class FakeOperations:
 
     def ready(self) -> str:
         return self.why_not_ready
+
+    def events(self, name: str, since: datetime | None, after: int, limit: int) -> History:
+        found = [e for e in self.happened if e.service == (name or e.service) and e.id > after]
+        found = [e for e in found if since is None or e.at >= since]
+        if name and not found and not after:
+            self._known(name)
+        shown = tuple(found[:limit] if after else found[-limit:])
+        return History(shown, shown[-1].id if shown else after, self.agent.notices)
 
     def logs(self, name: str, tail: int, follow: Event | None) -> Iterator[str]:
         self._known(name)

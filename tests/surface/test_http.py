@@ -2,9 +2,11 @@
 
 import json
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from agent.journal import Event, Kind
 from agent.surface.client import Client, Declined
 from tests.fakes.surface import a_surface, get
 
@@ -37,6 +39,28 @@ def test_status_of_one_service_names_only_it(surface):
     assert [service["name"] for service in view["services"]] == ["slow"]
     assert view["held"] == []
     assert get(surface, "/api/v1/status?name=nobody")[0] == 404
+
+
+def test_events_are_read_in_bounds(surface, operations):
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    operations.happened = [
+        Event(at=at + timedelta(hours=n), kind=Kind.SERVICE, what="Ready", service="qwen", id=n) for n in range(1, 6)
+    ]
+
+    def ids(query):
+        code, body = get(surface, f"/api/v1/events?{query}")
+        assert code == 200, body
+        return [event["id"] for event in json.loads(body)["events"]]
+
+    assert ids("") == [1, 2, 3, 4, 5]
+    assert ids("limit=2") == [4, 5]
+    assert ids("after=2&limit=2") == [3, 4]
+    assert ids("since=2026-01-01T04:00:00Z") == [4, 5]
+    assert ids("name=slow") == []
+    assert json.loads(get(surface, "/api/v1/events?after=9")[1])["last"] == 9
+    assert get(surface, "/api/v1/events?name=nobody")[0] == 404
+    for wrong in ("limit=10001", "limit=0", "after=-1", "since=yesterday", "since=2026-01-01T04:00:00"):
+        assert get(surface, f"/api/v1/events?{wrong}")[0] == 422, wrong
 
 
 def test_metrics_are_prometheus_text(surface):

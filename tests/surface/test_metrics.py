@@ -28,6 +28,7 @@ NAMES = {
     "xmod_drift_detected_total": ("counter", "shimlet"),
     "xmod_goal_duration_seconds": ("histogram", "goalset goal"),
     "xmod_goal_ensure_total": ("counter", "goalset goal result"),
+    "xmod_journal_events_total": ("counter", "result"),
     "xmod_last_full_scan_timestamp_seconds": ("gauge", ""),
     "xmod_prune_held": ("gauge", "reason"),
     "xmod_prune_total": ("counter", "result"),
@@ -38,6 +39,7 @@ NAMES = {
     "xmod_service_info": ("gauge", "service shimlet goalset revision"),
     "xmod_service_serving": ("gauge", "service"),
     "xmod_service_suspended": ("gauge", "service"),
+    "xmod_source_errors_total": ("counter", ""),
     "xmod_source_last_success_timestamp_seconds": ("gauge", ""),
     "xmod_source_revision_info": ("gauge", "revision"),
     "xmod_source_unverified": ("gauge", "reason"),
@@ -85,9 +87,12 @@ def everything_once(metrics):
     metrics.goal_achieved("llm-deploy", "placed", 3)
     metrics.converged("docker", "llm-deploy", 20)
     metrics.drifted("docker")
-    metrics.pruned("removed")
+    metrics.pruned("removed", "qwen")
     metrics.detected(0.05)
     metrics.scanned()
+    metrics.unread("not mounted")
+    metrics.unread("")
+    metrics.journaled("kept", 3)
     metrics.added("docker")
     metrics.taken("docker", 0.002)
     metrics.finished("docker", 0.3)
@@ -120,6 +125,7 @@ def test_counters_stand_at_zero_before_anything_happened(metrics):
     assert value(metrics, "xmod_goal_ensure_total", goalset="llm-deploy", goal="placed", result="transient") == 0
     assert value(metrics, "xmod_prune_total", result="removed") == 0
     assert value(metrics, "xmod_drift_detected_total", shimlet="process") == 0
+    assert value(metrics, "xmod_journal_events_total", result="lost") == 0
     assert value(metrics, "workqueue_retries_total", name="process") == 0
     assert value(metrics, "xmod_webhook_requests_total", result="refused") == 0
     assert value(metrics, "xmod_notifications_total", result="dropped") == 0
@@ -142,6 +148,8 @@ def test_each_fact_is_counted(metrics):
     assert value(metrics, "xmod_convergence_duration_seconds_count", shimlet="docker", goalset="llm-deploy") == 1
     assert value(metrics, "xmod_prune_total", result="removed") == 1
     assert value(metrics, "xmod_last_full_scan_timestamp_seconds") == NOW.timestamp()
+    assert value(metrics, "xmod_source_errors_total") == 1
+    assert value(metrics, "xmod_journal_events_total", result="kept") == 3
     assert value(metrics, "workqueue_adds_total", name="docker") == 1
     assert value(metrics, "xmod_webhook_requests_total", result="accepted") == 1
     assert value(metrics, "xmod_notifications_total", result="sent") == 1

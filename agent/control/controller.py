@@ -305,7 +305,7 @@ class Controller:
             before=self._held,
             now=now,
         )
-        for name in judgement.held.keys() - self._held.keys():
+        for name in sorted(judgement.held.keys() - self._held.keys()):
             held = judgement.held[name]
             self._facts.pruned("held", name, held.reason, held.message)
             log.warning("prune held", extra={"service": name, "reason": held.reason, "detail": held.message})

@@ -30,6 +30,7 @@ VERSION = 1  # of the tables; another one is another program's
 _OURS = 0x786D6F64  # application_id: "xmod"
 _PATIENCE = 5.0  # seconds that a write waits for another program's lock
 _PAGES = 256  # 4 KiB pages that SQLite keeps in the -wal before it moves them into the file
+_LEAST = 512  # bytes of a database; SQLite takes a shorter file for none, and writes over it
 _ENDS = ("-wal", "-shm", "")  # the file last: while it is there, what lies beside it is its own
 _CORRUPT = frozenset(
     {
@@ -90,6 +91,8 @@ class Store:
             if self._absent():
                 return None
             with self._reading() as connection:
+                if _is_empty(connection):
+                    return None  # it is just being made
                 _check_ours(connection)
                 return work(connection)
         except sqlite3.Error as error:
@@ -222,6 +225,8 @@ class Store:
         for path in (beside(self.path, end) for end in _ENDS):
             if _is_odd(path):
                 raise Corrupt(f"{path.name} is no file")
+        if not self._absent() and self.path.stat().st_size < _LEAST:
+            raise Corrupt("torn")
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

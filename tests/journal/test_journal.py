@@ -14,7 +14,7 @@ from tests.journal.making import happened
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.suffix not in (".db-wal", ".db-shm"))
+    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(("-wal", "-shm")))
 
 
 def whats(journal: Journal, **asked: object) -> list[str]:
@@ -239,15 +239,17 @@ def test_events_are_read_while_others_are_written(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     assert (journal.events(), journal.knows("a"), journal.newest(Kind.SERVICE)) == ((), False, {})
     stop = threading.Event()
-    writer = threading.Thread(target=journal.run, args=(stop,))
+    writer = threading.Thread(target=journal.run, args=(stop,), daemon=True)
     writer.start()
-    for number in range(2000):
-        journal.record(happened(str(number), "a"))
-        if number % 100 == 0:
-            found = whats(journal, limit=10_000)
-            assert found == [str(one) for one in range(len(found))]
-    stop.set()
-    writer.join()
+    try:
+        for number in range(2000):
+            journal.record(happened(str(number), "a"))
+            if number % 100 == 0:
+                found = whats(journal, limit=10_000)
+                assert found == [str(one) for one in range(len(found))]
+    finally:
+        stop.set()
+        writer.join()
     journal.close()
     assert whats(journal, limit=10_000) == [str(number) for number in range(2000)]
     assert whats(journal, service="a", limit=1) == ["1999"]

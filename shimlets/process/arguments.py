@@ -71,9 +71,10 @@ def address(service: Service, placement: Placement) -> str:
     return f"[{host}]:{placement.port}" if ":" in host else f"{host}:{placement.port}"
 
 
-def notice(service: Service) -> str:
-    """What of the workload a plain process cannot have, "" if nothing."""
+def notice(service: Service, *, limited: bool = False) -> str:
+    """What of the workload a plain process cannot have, "" if nothing. `limited`: its limits are in force."""
     workload = service.workload
-    lacking = ["cpu and memory limits are not enforced"] if workload.cpu or workload.memory else []
+    asked = workload.cpu or workload.memory
+    lacking = ["cpu and memory limits are not enforced"] if asked and not limited else []
     lacking += ["volumes are not mounted: the program sees the host's own paths"] if workload.mounts else []
     return f"a plain process: {'; '.join(lacking)}" if lacking else ""

@@ -1,8 +1,9 @@
 """Ends processes: TERM to the leader's group, a grace, KILL to all that lives of it; in a thread of its own.
 
-All that lives of it: the session, whoever carries the run's mark, and their children, so that what left the session
-does not get away. Every signal goes through a pidfd, after a look at the start time: no process that merely has the pid
-is ever hit. What cannot be ended within 10 s of the first KILL is reported and left to the next wish.
+All that lives of it: the session, the control group if it has one, whoever carries the run's mark, and their children,
+so that what left the session does not get away. Every signal goes through a pidfd, after a look at the start time: no
+process that merely has the pid is ever hit. What cannot be ended within 10 s of the first KILL is reported and left to
+the next wish.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from agent.contracts import Transient
+from shimlets.process.cgroup import Groups
 from shimlets.process.finding import Found, Sight, Stat, Who, stat_of
 from shimlets.process.recording import Key
 
@@ -36,9 +38,10 @@ class _Job:
 class Ending:
     """Ends what it is given. `ended(key)` is called from its thread, once nothing of it lives or it was given up."""
 
-    def __init__(self, look: Callable[[], Sight], ended: Callable[[Key], None]) -> None:
+    def __init__(self, look: Callable[[], Sight], ended: Callable[[Key], None], groups: Groups) -> None:
         self._look = look
         self._ended = ended
+        self._groups = groups
         self._news = threading.Condition()
         self._jobs: dict[Key, _Job] = {}
         self._thread: threading.Thread | None = None
@@ -92,7 +95,7 @@ class Ending:
                 pause = 1.0
                 continue
             for key, job in jobs.items():
-                if _advanced(key, job, sight):
+                if _advanced(key, job, sight, self._groups):
                     self._finish(key, job)
             pause = min(0.2, pause * 1.3 + 0.01)
 
@@ -104,9 +107,9 @@ class Ending:
         self._ended(key)
 
 
-def _advanced(key: Key, job: _Job, sight: Sight) -> bool:
+def _advanced(key: Key, job: _Job, sight: Sight, groups: Groups) -> bool:
     """Send what is due; whether the job is over."""
-    living = _living(job, sight)
+    living = _living(job, sight, groups)
     if not living:
         return True
     now = time.monotonic()
@@ -115,20 +118,24 @@ def _advanced(key: Key, job: _Job, sight: Sight) -> bool:
         _log.error("processes survive SIGKILL", extra={"shimlet": "process", "service": key.name, "pids": pids})
         return True
     if now >= job.kill_at:
+        for run in job.runs:
+            groups.kill(run)
         for stat in living:
             send(stat.who, signal.SIGKILL)
         return False
     led = [stat for stat in living if stat.who in job.leaders]
-    groups = {stat.who.pid for stat in led}
+    led_groups = {stat.who.pid for stat in led}
     for stat in living:
-        if stat.who not in job.termed and (not led or stat.group in groups):
+        if stat.who not in job.termed and (not led or stat.group in led_groups):
             job.termed.add(stat.who)
             send(stat.who, signal.SIGTERM)
     return False
 
 
-def _living(job: _Job, sight: Sight) -> list[Stat]:
+def _living(job: _Job, sight: Sight, groups: Groups) -> list[Stat]:
     """What lives of it; what was once seen to belong to it stays known."""
+    inside = {pid for run in job.runs for pid in groups.pids(run)}
+    job.known |= {stat.who for pid, stat in sight.stats.items() if pid in inside and stat.alive}
     job.known |= {found.stat.who for found in sight.ours if found.carried.run in job.runs}
     sessions = {who.pid for who in job.leaders if sight.alive(who)}
     job.known |= {stat.who for stat in sight.stats.values() if stat.session in sessions and stat.alive}

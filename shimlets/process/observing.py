@@ -104,16 +104,22 @@ def observed(
     of: Iterable[Seen],
     fate: Callable[[ServiceName, Digest], Fate],
     stranger: Callable[[Seen], str] = lambda _: "",
+    limited: Callable[[Seen], bool] = lambda _: False,
 ) -> Observed:
-    """What is seen of one service, from its replicas; oldest generation first. `stranger`: who answers in a replica's place."""
+    """What is seen of one service, from its replicas; oldest generation first.
+
+    `stranger`: who answers in a replica's place; `limited`: whether its limits are in force.
+    """
     by_digest: dict[Digest, list[Seen]] = {}
     for seen in sorted(of, key=lambda seen: seen.key.index):
         by_digest.setdefault(seen.key.digest, []).append(seen)
     generations = sorted(by_digest.items(), key=lambda item: (min(s.started for s in item[1]), item[0]))
-    return Observed(name, tuple(_generation(of, fate(name, digest), stranger) for digest, of in generations))
+    return Observed(name, tuple(_generation(of, fate(name, digest), stranger, limited) for digest, of in generations))
 
 
-def _generation(of: list[Seen], fate: Fate, stranger: Callable[[Seen], str]) -> Generation:
+def _generation(
+    of: list[Seen], fate: Fate, stranger: Callable[[Seen], str], limited: Callable[[Seen], bool]
+) -> Generation:
     """The newest run's mark is the generation's; its seal is the oldest live one's, until a changed secret reached all."""
     newest = max(of, key=lambda s: s.started)
     oldest = min((s for s in of if s.state is State.RUNNING), key=lambda s: s.started, default=newest)
@@ -123,7 +129,7 @@ def _generation(of: list[Seen], fate: Fate, stranger: Callable[[Seen], str]) -> 
         replicas=tuple(_replica(s, stranger(s)) for s in of),
         fate=fate,
         drift="; ".join(twins),
-        notice=arguments.notice(newest.service),
+        notice=arguments.notice(newest.service, limited=all(limited(s) for s in of if s.leader is not None)),
         secrets=oldest.seal,
     )
 

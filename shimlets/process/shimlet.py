@@ -3,7 +3,8 @@
 What runs is what /proc shows: no file can make a process ours, or hide one that is. Files only remember what no process
 can carry: what is kept, how it ended, its fate; losing them loses that and restarts nothing. Looking writes nothing
 unless we hold the lock, so that a second look from elsewhere (a `plan`) changes nothing. There are no containers here:
-neither files, network nor limits are apart, and Generation.notice says so where a spec asks for it.
+neither files nor network are apart, and limits hold only in a control group (cgroup.py); Generation.notice says so where
+a spec asks for it.
 """
 
 import logging
@@ -34,6 +35,7 @@ from agent.contracts import (
     unsealed_by,
 )
 from shimlets.process import arguments, logfile
+from shimlets.process.cgroup import Groups, Limits, delegated
 from shimlets.process.deciding import steps
 from shimlets.process.ending import Ending
 from shimlets.process.environment import Carried, mark_of
@@ -65,7 +67,8 @@ class ProcessShimlet:
         self._records = Records(root)
         self._forgotten = Forgotten(root)
         self._processes = Processes(owner, self._uid)
-        self._ending = Ending(self._sight, self._ended)
+        self._groups = Groups(owner, delegated)
+        self._ending = Ending(self._sight, self._ended, self._groups)
         self._listening = Listening(self._sight)
         self._bell = Bell()
         self._held = Lock(owner, self._uid)
@@ -187,7 +190,12 @@ class ProcessShimlet:
     # Looking.
 
     def _observed(self, name: ServiceName, of: Iterable[Seen]) -> Observed:
-        return observed(name, of, self._records.fate, self._listening.stranger)
+        return observed(name, of, self._records.fate, self._listening.stranger, self._limited)
+
+    def _limited(self, seen: Seen) -> bool:
+        return seen.leader is not None and self._groups.holds(
+            seen.leader.carried.run, seen.leader.stat.who.pid, _limits(seen.service)
+        )
 
     def _refuse_unproven(self, of: Iterable[Seen]) -> None:
         """An answer may have come before a look that tells whose it was."""
@@ -263,8 +271,13 @@ class ProcessShimlet:
             ended = replace(record, wish=_kept_wish(record), message="the machine was started again")
         else:
             words = logfile.last_words(self._records.log(seen.key))
-            how = _how(code, time.time() - record.started, words, stopped=record.wish is not Wish.RUN)
+            starved = self._groups.out_of_memory(record.run)
+            how = _how(code, time.time() - record.started, words, stopped=record.wish is not Wish.RUN, starved=starved)
             ended = replace(record, message=how)
+            if record.wish is Wish.RUN and self._held.held:  # it may run again before anybody asks
+                reason = "OOMKilled" if starved else "Exited"
+                extra = {"shimlet": "process", "service": seen.key.name, "reason": reason, "error": how}
+                _log.warning("a program ended", extra=extra)
         self._note(Kept(replace(ended, finished=time.time(), code=code), seen.kept.service, seen.kept.placement))
         self._bell.ring(seen.key.name)
         return True
@@ -300,7 +313,7 @@ class ProcessShimlet:
                 raise NotStartable(misfit, 126)
             argv = (program(argv[0], self._options.path, environ), *argv[1:])
             marked = environ | mark_of(mark, owner=self._owner, uid=self._uid)
-            pid = start(argv, marked, self._records.log(key))
+            pid = start(argv, marked, self._records.log(key), self._groups.make(mark.run, _limits(service)))
         except NotStartable as error:
             record = replace(record, finished=now, code=error.code, message=str(error))
         else:
@@ -363,6 +376,7 @@ class ProcessShimlet:
             if self._held.held:
                 self._records.write_again()
                 self._take_up(seen)
+                self._groups.tidy(found.carried.run for one in seen.values() for found in one.processes)
             return {key: one.leader for key, one in seen.items() if one.leader is not None}
 
     def _bound_logs(self, leaders: Mapping[Key, Found]) -> None:
@@ -400,14 +414,22 @@ def _restarts(before: Seen | None) -> int:
     return record.restarts + 1 if short else 0
 
 
-def _how(code: int | None, lasted: float, words: str, *, stopped: bool) -> str:
-    """One sentence on an end."""
+def _limits(service: Service) -> Limits:
+    return Limits(service.workload.cpu, service.workload.memory)
+
+
+def _how(code: int | None, lasted: float, words: str, *, stopped: bool, starved: bool = False) -> str:
+    """One sentence on an end. `starved`: the kernel killed something of it for want of memory."""
     if stopped:
         how = f"stopped after {lasted:.1f} s"
+    elif starved and code in (None, 128 + signal.SIGKILL):
+        how = f"OOMKilled: the kernel ended it for want of memory, after {lasted:.1f} s"
     elif code is None:
         how = "ended while no agent could learn its exit code"
     elif code > 128 and code - 128 in [s.value for s in signal.Signals]:
         how = f"killed by {signal.Signals(code - 128).name} after {lasted:.1f} s"
     else:
         how = f"exited with code {code} after {lasted:.1f} s"
+    if starved and not how.startswith("OOM"):
+        how += "; the kernel had killed a part of it for want of memory"
     return f"{how}; last words: {words}" if words else how

@@ -1,12 +1,15 @@
 """Starts a program in a session of its own, with its mark in its environment.
 
 A shell sets XMOD_PID to its own pid and becomes the program: nothing else knows the pid before the program runs. The
-program's log is opened first, so that what cannot be logged is not started; no other file of ours stays open in it.
+program's log is opened first, so that what cannot be logged is not started; no other file of ours stays open in it. The
+shell also joins the program's control group, so that the program does nothing outside of it; where it cannot, the program
+runs all the same, without limits.
 """
 
 import contextlib
 import errno
 import os
+import shlex
 import shutil
 import signal
 from collections.abc import Mapping, Sequence
@@ -42,13 +45,17 @@ def program(name: str, path: Sequence[str], environ: Mapping[str, str]) -> str:
     raise NotStartable(f"program {name!r} was not found{where}; install it or put it there", 127)
 
 
-def start(argv: Sequence[str], environ: Mapping[str, str], log: Path) -> int:
-    """Start it, output appended to `log`; its pid. NotStartable, or Transient if the machine lacks something."""
+def start(argv: Sequence[str], environ: Mapping[str, str], log: Path, group: Path | None = None) -> int:
+    """Start it in that control group, output appended to `log`; its pid.
+
+    Raises NotStartable, or Transient if the machine lacks something.
+    """
     actions = _files(log)
+    join = f"echo 0 2>/dev/null >{shlex.quote(str(group / 'cgroup.procs'))}; " if group is not None else ""
     try:
         return os.posix_spawn(
             _SHELL,
-            [_SHELL, "-c", _BECOME, *argv],
+            [_SHELL, "-c", join + _BECOME, *argv],
             dict(environ),
             file_actions=[
                 *((os.POSIX_SPAWN_DUP2, fd, target) for fd, target in actions),

@@ -71,6 +71,7 @@ def test_what_a_file_names_is_forgotten_only_while_it_is_suspended() -> None:
     assert not host.world.observed("web").generations
     assert host.agent.controller.words().suspended.keys() == {WEB}, "else it would be created again at once"
     assert host.status().serving.holds is False
+    assert host.agent.router.routed(WEB) is None
     host.restart()
     assert not host.world.observed("web").generations
     host.busy_ports.add(host.world.forgotten[0][1].replicas[0].placement.port or 0)

@@ -14,7 +14,7 @@ from agent.control.suspension import why
 from agent.control.words import UnknownNameError, Words
 from tests.control.test_promises import BROKEN, Host, files, running
 from tests.fakes.folder import document
-from tests.fakes.memory import Crash
+from tests.fakes.memory import Crash, MemoryShimlet
 
 WEB = ServiceName("web")
 
@@ -233,6 +233,20 @@ def test_a_service_that_is_down_in_the_midst_of_a_change_serves_before_it_is_lef
     assert lost or host.effects() == [], "from then on it is left alone"
 
 
+def test_what_has_begun_to_come_is_brought_to_its_end_and_what_has_not_is_not_begun() -> None:
+    for steps in range(7):
+        began: list[bool] = []
+
+        def note(host: Host, began: list[bool] = began) -> None:
+            new = [g for g in host.world.observed("web").generations if g.service.workload.image == "mini:v2"]
+            began.append(bool(new))
+            host.agent.controller.suspend(WEB)
+
+        host = half_way(steps, note, lambda host: None)
+        (image,) = {g.service.workload.image for g in host.world.observed("web").generations if g.live}
+        assert image == ("mini:v2" if began[0] else "mini:v1"), steps
+
+
 @pytest.mark.parametrize("steps", range(7))
 def test_the_same_where_the_new_one_fails(steps: int) -> None:
     host = Host()
@@ -342,6 +356,10 @@ def test_while_a_file_cannot_be_read_no_word_is_void() -> None:
     host.agent.controller.suspend(WEB)
     host.has(a=None, b=document("api"))
     assert WEB in say(host).suspended
+    host.restart()
+    host.world.vanish("web")
+    host.settle()
+    assert WEB in say(host).suspended, "nothing is confirmed absent"
 
 
 def test_the_plan_of_a_suspended_service_is_to_keep_it_where_it_is() -> None:
@@ -367,3 +385,19 @@ def test_a_doubt_with_a_last_word_is_suspended_by_that() -> None:
     host.agent.controller.take(replace(state, wanted={}, doubts=doubts))
     host.agent.settle(2)
     assert is_suspended(host)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_somebody_stops_while_it_is_suspended_stays_stopped_also_after_a_restart(
+    way: Callable[[Host], None],
+) -> None:
+    host = Host().has(a=document("web"))
+    way(host)
+    host.settle()
+    (generation,) = host.world.observed("web").generations
+    MemoryShimlet(host.world, "test").apply(generation.service, (), {})
+    host.effects()
+    host.settle().restart()
+    assert host.effects() == []
+    assert is_suspended(host)
+    assert not host.status().serving.holds

@@ -196,11 +196,13 @@ class Answers:
         """Give a service up, and wait for that; what could not be done in time is taken back."""
         with _Refusing():
             giving = self.controller.forget(ServiceName(name))
-            self.chronicle.said("forget", [name])
             try:
-                return giving.done.result(timeout=_FORGET)
+                left = giving.done.result(timeout=_FORGET)
             except TimeoutError:
                 self.controller.unforget(ServiceName(name))
+            else:
+                self.chronicle.said("forget", [name], "; ".join(left))
+                return left
         status = self.board.get(ServiceName(name))
         why = f" ({status.converged.reason}: {status.converged.message})" if status is not None else ""
         raise Refused(f"{name} was not given up within {_FORGET:g} s{why}; say it again, it goes on where it stands")

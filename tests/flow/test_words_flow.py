@@ -158,12 +158,16 @@ def test_a_forgotten_process_runs_on_whatever_becomes_of_the_agent_and_its_folde
     endpoint = agent.serving("web")
     agent.serving("other")
     assert "web stands in web.yaml:1" in agent.refuses("forget", "web", "--yes")
-    agent.says("suspend", "web")
+    agent.says("suspend", "web", "--reason", "a reason")
     (agent.specs / "web.yaml").unlink()
     eventually(lambda: agent.status()["held"], "its removal is held")
     said = agent.says("forget", "web", "--yes")
     pid = int(re.search(r"pid (\d+)", said)[1])
     assert endpoint.removeprefix("http://") in said
+    events = json.loads(agent.says("events", "web", "-o", "json"))
+    words = {event["what"]: event["message"] for event in events if event["kind"] == "word"}
+    assert words["suspend"] == "a reason"
+    assert f"pid {pid}" in words["forget"]
     assert agent.status()["held"] == []
     assert agent.service("web") == {}
     for lost in (False, True):

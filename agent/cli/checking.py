@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from agent.daemon.parts import StartError, registry_of, resolver_of, sops_of
+from agent.cli.conflicts import Finding, Found, together
+from agent.daemon.parts import StartError, host_of, registry_of, resolver_of, sops_of
 from agent.settings import Settings, SettingsError
 from agent.source.place import trace
 from agent.source.scan import Limits, scan
@@ -18,35 +19,31 @@ from agent.spec.resolve import FileReading, Resolver
 _MOST = (1 << 20) + 1  # bytes: one more than a file may have, so that the reader says so
 
 
-class Finding(NamedTuple):
-    """One problem of one file, as it is printed."""
-
-    file: str
-    line: int
-    column: int
-    field: str
-    message: str
-
-
 class Result(NamedTuple):
     """How many files and services there are, and all that is wrong with them, by place.
 
-    `locked`: encrypted files that nothing here decrypts, if they may be skipped.
+    `elsewhere`: how many services are for other hosts. `locked`: encrypted files that nothing here decrypts, if they may
+    be skipped.
     """
 
     files: int
     services: int
     findings: tuple[Finding, ...]
     locked: tuple[Finding, ...] = ()
+    elsewhere: int = 0
 
 
-def check(paths: Sequence[Path], settings: Settings, *, skip_encrypted: bool = False) -> Result:
-    """Read all these files and folders. Raises SettingsError, and Transient for a folder."""
-    read = _reader(settings)
+def check(paths: Sequence[Path], settings: Settings, *, for_host: bool = False, skip_encrypted: bool = False) -> Result:
+    """Read all these files and folders. Raises SettingsError, and Transient for a folder.
+
+    `for_host`: as the host of the settings reads them, not as any host may.
+    """
+    read = _reader(settings, for_host=for_host)
     files = 0
     findings: list[Finding] = []
     locked: list[Finding] = []
-    owners: dict[str, list[tuple[str, int]]] = {}
+    found_here: list[Found] = []
+    elsewhere = 0
     for root, file, content, error in _contents(paths):
         files += 1
         if content is None:
@@ -55,20 +52,21 @@ def check(paths: Sequence[Path], settings: Settings, *, skip_encrypted: bool = F
         reading = read(root, file, content)
         found = locked if reading.passing and skip_encrypted else findings
         found += [Finding(file, *problem) for problem in reading.problems]
-        _note(owners, file, reading)
-    findings += _twice(owners)
-    services = sum(len(places) for places in owners.values())
-    return Result(files, services, tuple(sorted(findings)), tuple(sorted(locked)))
+        found_here += [Found(file, wanted) for wanted in reading.wanted]
+        elsewhere += len(reading.elsewhere)
+    findings += together(found_here, host_of(settings) if for_host else None)
+    return Result(files, len(found_here), tuple(sorted(findings)), tuple(sorted(locked)), elsewhere)
 
 
-def _reader(settings: Settings) -> Callable[[Path, str, bytes], FileReading]:
+def _reader(settings: Settings, *, for_host: bool) -> Callable[[Path, str, bytes], FileReading]:
     """What reads a file's bytes; its first argument is the folder of the specs."""
     try:
         registry, sops = registry_of(settings), sops_of(settings)
 
         @functools.cache
         def resolver(root: Path) -> Resolver:
-            return replace(resolver_of(settings.model_copy(update={"directory": root}), registry, sops), host=None)
+            made = resolver_of(settings.model_copy(update={"directory": root}), registry, sops)
+            return made if for_host else replace(made, host=None)
 
         resolver(settings.directory)  # so that what is wrong with the settings is said before any file is read
     except StartError as error:
@@ -118,16 +116,3 @@ def _handed(path: Path) -> int | None:
         return 0
     name = path.name if path.parent in (Path("/dev/fd"), Path("/proc/self/fd")) else ""
     return int(name) if name.isascii() and name.isdigit() and len(name) < 9 else None
-
-
-def _note(owners: dict[str, list[tuple[str, int]]], file: str, reading: FileReading) -> None:
-    for wanted in reading.wanted:
-        owners.setdefault(wanted.service.name, []).append((file, wanted.line))
-
-
-def _twice(owners: dict[str, list[tuple[str, int]]]) -> Iterator[Finding]:
-    for name, places in owners.items():
-        for place in places if len(places) > 1 else ():
-            others = ", ".join(f"{file}:{line}" for file, line in places if (file, line) != place)
-            message = f"the name {name} is taken: it is also in {others}; a name is one service"
-            yield Finding(place[0], place[1], 1, "metadata.name", message)

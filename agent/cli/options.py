@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from agent.cli import show
-from agent.settings import socket_to_ask, table
+from agent.settings import Settings, socket_to_ask, table
 from agent.surface.client import Client
 
 
@@ -60,6 +60,15 @@ def labels(given: Sequence[str] | None) -> Mapping[str, str] | None:
     if wrong := [label for label, (key, equals, _) in zip(given, pairs, strict=True) if not (key and equals)]:
         raise refuse(f"--label {wrong[0]}: must be KEY=VALUE")
     return {key: value for key, _, value in pairs}
+
+
+def as_host(settings: Settings, name: str | None, label: Sequence[str] | None) -> Settings:
+    """The settings as a host of that name and these labels would have them. The labels set here are this host's own."""
+    agent, given = settings.agent, labels(label)
+    same = name is None or name.lower() == agent.host.lower()
+    told = given if given is not None else agent.labels if same else {}
+    block = agent.model_copy(update={"host": agent.host if name is None else name, "labels": told})
+    return settings.model_copy(update={"agent": block})
 
 
 def client(instance: str, socket: Path | None) -> Client:

@@ -17,6 +17,7 @@ from agent.cli.options import (
     Output,
     PluginDir,
     Shimlet,
+    as_host,
     labels,
     of_setting,
     refuse,
@@ -115,11 +116,14 @@ def plan(
     config: Config = None,
     state_dir: StateDir = None,
     instance: InstanceFlag = None,
+    host: HostName = None,
+    label: Labels = None,
     plugin_dir: PluginDir = None,
     output: As = Output.TABLE,
 ) -> None:
     """Show what a run on DIR or a repository would create, replace, remove or hold, and why. Changes nothing.
 
+    With --host it answers for another host: what would run there, but not what runs there now.
     Exit code: 0 nothing to do, 2 something, 1 error.
     """
     settings = _loaded(
@@ -141,7 +145,8 @@ def plan(
     from agent import daemon  # it brings the whole agent in, which no other command needs
 
     log.configure(level="warning", format="text", output="stderr")
-    view = daemon.plan(settings)
+    meant = as_host(settings, host, label)
+    view = daemon.plan(meant, here=meant.agent.host.lower() == settings.agent.host.lower())
     _print_plan(view, output)
     if view.error:
         show.complain(view.error)
@@ -188,13 +193,17 @@ def _print_plan(view: PlanView, output: Output) -> None:
             {"action": str(row.action), "name": row.name, "shimlet": row.shimlet, "message": row.message}
             for row in view.rows
         ]
-        _emit({"rows": rows, "error": view.error}, output)
+        _emit({"rows": rows, "error": view.error, "host": view.host, "elsewhere": view.elsewhere}, output)
         return
     console = show.console()
     if view.rows:
         cells = [(str(row.action), row.name, row.shimlet, row.message) for row in view.rows]
         show.put(show.table(("ACTION", "NAME", "SHIMLET", "WHY"), cells, width=console.width, give=(3,)), console)
-    if not view.something and not view.error:
+    if view.elsewhere:
+        show.say(f"{view.elsewhere} for other hosts")
+    if view.host and not view.error:
+        show.say(f"this would run on {view.host}; what runs there now cannot be seen from here")
+    elif not view.something and not view.error:
         typer.echo("nothing to do")
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent.cli import show
-from agent.cli.options import Config, Goalset, PluginDir, Shimlet
+from agent.cli.options import Config, Goalset, HostName, Labels, PluginDir, Shimlet, as_host
 from agent.settings import load
 
 if TYPE_CHECKING:
-    from agent.cli.checking import Finding
+    from agent.cli.conflicts import Finding
 
 
 class Format(StrEnum):
@@ -39,6 +39,8 @@ def validate(
     goalset: Goalset = None,
     config: Config = None,
     plugin_dir: PluginDir = None,
+    host: HostName = None,
+    label: Labels = None,
     *,
     skip_encrypted: Annotated[
         bool,
@@ -48,7 +50,8 @@ def validate(
     """Check specs as the agent would read them: every error with file:line:column, the field, and what was expected.
 
     Exit code: 0 all are valid, 1 not. Say what the agent is told: its --shimlet, --goalset and --plugin-dir, and with
-    --config its policy and engines. A pipe is /dev/stdin.
+    --config its policy and engines. With --host or --label: as that host reads them; else for every host, each document
+    by itself and with each of its overrides. A pipe is /dev/stdin.
     """
     from agent.cli.checking import check  # it brings in all that reads specs
 
@@ -57,13 +60,15 @@ def validate(
         "plugins.defaultPipeline": goalset,
         "plugins.pluginDir": plugin_dir,
     }
-    result = check(paths, load(directory=Path(), file=config, flags=flags), skip_encrypted=skip_encrypted)
+    settings = as_host(load(directory=Path(), file=config, flags=flags), host, label)
+    result = check(paths, settings, for_host=bool(host or label), skip_encrypted=skip_encrypted)
     _print(result.findings, form)
     for file, *_, message in result.locked:
         typer.echo(f"{file}: not checked: {message}", err=True)
     if form is not Format.JSON:
         counts = ((result.files, "file"), (result.services, "service"), (len(result.findings), "problem"))
-        typer.echo(", ".join(show.count(number, thing) for number, thing in counts), err=True)
+        more = f" ({result.elsewhere} more for other hosts)" if result.elsewhere else ""
+        typer.echo(", ".join(show.count(number, thing) for number, thing in counts) + more, err=True)
     raise typer.Exit(1 if result.findings else 0)
 
 

@@ -5,6 +5,7 @@ It only reads: not even a corrupt memory is set aside, that is told and left to 
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 from agent.clock import Clock, SystemClock
@@ -12,7 +13,7 @@ from agent.contracts import Fate, Observed, Permanent, ServiceName, Transient
 from agent.control import gate, waiting
 from agent.control import plan as planning
 from agent.control.desired import DesiredReader, DesiredState
-from agent.control.plan import Forget, Inputs, Intent, Keep, Remove, Run, lane
+from agent.control.plan import Forget, Inputs, Intent, Keep, Remove, Run
 from agent.control.rollout import burnt_reason
 from agent.control.words import Words
 from agent.control.world import Sight
@@ -26,8 +27,11 @@ from agent.surface.plan_view import Action, PlanRow, PlanView
 logger = logging.getLogger("xmod.plan")
 
 
-def plan(settings: Settings) -> PlanView:
-    """Read the folder, list the worlds, and say what would be created, replaced, removed and held, and why."""
+def plan(settings: Settings, *, here: bool = True) -> PlanView:
+    """Read the folder, list the worlds, and say what would be created, replaced, removed and held, and why.
+
+    `here`: False if the settings are those of another host, whose worlds and memory are not to be seen from here.
+    """
     clock = SystemClock()
     try:
         registry = parts.registry_of(settings)
@@ -38,24 +42,25 @@ def plan(settings: Settings) -> PlanView:
             desired = reader.read(source.look())
         finally:
             source.close()
-        words = _words(settings)
+        words = _words(settings) if here else Words()
         named = {wanted.service.shimlet for wanted in desired.wanted.values()}
         sights = {
-            name: _sight(settings, registry, name, clock)
+            name: _sight(settings, registry, name, clock) if here else Sight({}, clock.now())
             for name in sorted({settings.plugins.default_shimlet} | named | words.shimlets)
         }
     except (StartError, Transient) as error:
         return PlanView((), str(error))
     inputs = Inputs(desired, sights, words)
+    inputs = replace(inputs, words=planning.noted(inputs))
     judgement = _judgement(inputs, desired, settings, clock)
     intents = waiting.intents(inputs, judgement)
     rows = [PlanRow(Action.INVALID, bad.path, "", bad.errors[0]) for bad in desired.invalid]
     for name in waiting.start_order(desired, intents):
         absence = "its document is for other hosts" if name in desired.elsewhere else "no file wants it any more"
-        going = Remove(lane(intents[name])) if name in judgement.allowed else intents[name]
-        rows.append(_row(name, going, _seen(sights, name), absence))
+        row = _row(name, intents[name], _seen(sights, name), absence, goes=name in judgement.allowed)
+        rows.append(row if here or row.action is not Action.CREATE else replace(row, action=Action.RUN))
     unseen = [f"{name}: {sight.error}" for name, sight in sights.items() if sight.error]
-    return PlanView(tuple(rows), "; ".join(unseen))
+    return PlanView(tuple(rows), "; ".join(unseen), "" if here else desired.host, len(desired.elsewhere))
 
 
 def _words(settings: Settings) -> Words:
@@ -113,8 +118,11 @@ def _seen(sights: Mapping[str, Sight], name: ServiceName) -> Observed:
     return Observed(name)
 
 
-def _row(name: ServiceName, intent: Intent, observed: Observed, absence: str) -> PlanRow:
+def _row(name: ServiceName, intent: Intent, observed: Observed, absence: str, *, goes: bool) -> PlanRow:
+    """`absence`: why nobody wants it, if so; `goes`: the gate lets it go."""
     match intent:
+        case Keep(shimlet=shimlet, reason=waiting.WAITING, message=message) if goes:
+            return PlanRow(Action.REMOVE, name, shimlet, f"{absence}; {message}")
         case Keep(shimlet=shimlet, reason=waiting.WAITING, message=message):
             return PlanRow(Action.CREATE, name, shimlet, f"waits {message}")
         case Keep(shimlet=shimlet, reason=reason, message=message, since=since):

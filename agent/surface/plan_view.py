@@ -5,7 +5,7 @@ from enum import StrEnum
 
 
 class Action(StrEnum):
-    """What would happen to a name. Only NONE and KEEP leave nothing to do."""
+    """What would happen to a name. NONE and KEEP leave nothing to do; RUN is for another host: it would run there."""
 
     CREATE = "create"
     REPLACE = "replace"
@@ -15,6 +15,7 @@ class Action(StrEnum):
     INVALID = "invalid"
     CONFLICT = "conflict"
     NONE = "none"
+    RUN = "run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +30,17 @@ class PlanRow:
 
 @dataclass(frozen=True, slots=True)
 class PlanView:
-    """The whole plan. `error`: why there is none (the source or a world cannot be read), "" if there is."""
+    """The whole plan. `error`: why there is none (the source or a world cannot be read), "" if there is.
+
+    `host`: the other host that it is for, "" if it is for this one; `elsewhere`: how many services are for further hosts.
+    """
 
     rows: tuple[PlanRow, ...]
     error: str = ""
+    host: str = ""
+    elsewhere: int = 0
 
     @property
     def something(self) -> bool:
         """There is something that a run would do or that needs attention."""
-        return any(row.action not in (Action.NONE, Action.KEEP) for row in self.rows)
+        return any(row.action not in (Action.NONE, Action.KEEP, Action.RUN) for row in self.rows)

@@ -105,7 +105,7 @@ def test_a_plan_of_nothing_has_nothing_to_do(specs, tmp_path, xmod):
     words = ("plan", specs, "--shimlet", "process", "--state-dir", tmp_path / "state", "--instance", "t-plan-nothing")
     result = xmod(*words)
     assert (result.exit_code, result.stdout) == (0, "nothing to do\n")
-    assert json.loads(xmod(*words, "-o", "json").stdout) == {"rows": [], "error": ""}
+    assert json.loads(xmod(*words, "-o", "json").stdout) == {"rows": [], "error": "", "host": "", "elsewhere": 0}
 
 
 def test_a_plan_of_an_invalid_file_has_something_to_say(specs, tmp_path, xmod):

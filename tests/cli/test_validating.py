@@ -297,3 +297,40 @@ def test_what_is_wrong_with_its_encryption_itself_is_never_skipped(specs, xmod, 
     write(specs, "a.yaml", sealed)
     result = xmod("validate", specs, "--skip-encrypted")
     assert (result.exit_code, "only age keys" in result.stdout) == (1, True)
+
+
+FLEET = GOOD + "  hosts: [{hosts}]\n"
+
+
+def test_for_a_host_only_what_is_for_it_is_held_to_rules_and_policy(specs, xmod):
+    write(specs, "a.yaml", FLEET.format(name="a", hosts="edge-01") + "  bindAddress: 0.0.0.0\n")
+    write(specs, "b.yaml", FLEET.format(name="b", hosts="{matchLabels: {gpu: h100}}"))
+    assert xmod("validate", specs).exit_code == 1
+    other = xmod("validate", specs, "--host", "edge-02", "--label", "gpu=h100")
+    assert (other.exit_code, other.stderr) == (0, "2 files, 1 service, 0 problems (1 more for other hosts)\n")
+    assert "policy.bindAddresses" in xmod("validate", specs, "--host", "edge-01").stdout
+
+
+def test_labels_in_the_settings_are_those_of_the_host_in_the_settings(specs, tmp_path, xmod):
+    config = write(tmp_path, "config.yaml", "agent: {host: edge-01, labels: {gpu: h100}}\n")
+    write(specs, "b.yaml", FLEET.format(name="b", hosts="{matchLabels: {gpu: h100}}"))
+    for words, count in (
+        (("--host", "edge-01"), 1),
+        (("--host", "edge-02"), 0),
+        (("--host", "edge-02", "--label", "gpu=h100"), 1),
+        (("--label", "gpu=a100"), 0),
+    ):
+        told = xmod("validate", specs, "--config", config, *words).stderr
+        assert f"1 file, {count} service" in told, words
+
+
+def test_a_name_twice_is_fine_for_different_hosts_and_a_ring_is_not(specs, xmod):
+    write(specs, "a.yaml", FLEET.format(name="web", hosts="edge-01"))
+    write(specs, "b.yaml", FLEET.format(name="web", hosts="edge-02"))
+    assert xmod("validate", specs).exit_code == 0
+    assert xmod("validate", specs, "--host", "edge-01").exit_code == 0
+    write(specs, "c.yaml", GOOD.format(name="c") + "  dependsOn: [d]\n")
+    file = write(specs, "d.yaml", GOOD.format(name="d") + "  dependsOn: [c]\n")
+    result = xmod("validate", specs)
+    assert f"{file}:1:1: spec.dependsOn: these wait for each other: c → d → c; one must not\n" in result.stdout
+    assert result.exit_code == 1

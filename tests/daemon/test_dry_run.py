@@ -11,13 +11,15 @@ from agent.settings import load
 from agent.surface.plan_view import PlanView
 
 
-def planned(tmp_path: Path) -> PlanView:
+def planned(tmp_path: Path, *, here: bool = True) -> PlanView:
     flags = {
         "plugins.defaultShimlet": "process",
         "agent.stateDir": tmp_path / "state",
         "agent.instance": f"t-{secrets.token_hex(4)}",
+        "agent.host": "a",
+        "policy": {"programs": ["/bin/sh"]},
     }
-    return plan(load(directory=tmp_path / "specs", flags=flags, environ={}))
+    return plan(load(directory=tmp_path / "specs", flags=flags, environ={}), here=here)
 
 
 def everything(folder: Path) -> dict[Path, bytes | None]:
@@ -51,3 +53,35 @@ def test_a_plan_changes_nothing_whatever_the_memory_is(
 def test_a_plan_of_a_missing_folder_changes_nothing_either(tmp_path: Path) -> None:
     assert planned(tmp_path).error
     assert everything(tmp_path) == {}
+
+
+def fleet(folder: Path, name: str, more: str = "") -> None:
+    (folder / f"{name}.yaml").write_text(
+        f"apiVersion: xmod.dev/v1\nkind: DeploySpec\nmetadata: {{name: {name}}}\n"
+        f"spec:\n  container: {{command: [/bin/sh, -c, 'sleep 1'], health: {{none: true}}}}\n{more}"
+    )
+
+
+def rows(view: PlanView) -> list[str]:
+    return [f"{row.action} {row.name}: {row.message}" for row in view.rows]
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_what_would_start_is_shown_in_the_order_in_which_it_would(tmp_path: Path, here: bool) -> None:
+    folder = tmp_path / "specs"
+    folder.mkdir()
+    fleet(folder, "app", "  dependsOn: [mid]\n")
+    fleet(folder, "mid", "  dependsOn: [queue]\n")
+    fleet(folder, "queue")
+    fleet(folder, "lost", "  dependsOn: [nobody]\n")
+    fleet(folder, "other", "  hosts: [b]\n")
+    view = planned(tmp_path, here=here)
+    word = "create" if here else "run"
+    assert rows(view) == [
+        "keep lost: DependencyMissing: for nobody, which no document describes",
+        f"{word} queue: 1 replica(s)",
+        f"{word} mid: waits for queue, which does not serve yet",
+        f"{word} app: waits for mid, which does not serve yet",
+    ]
+    assert (view.host, view.elsewhere, view.something) == ("" if here else "a", 1, here)
+    assert everything(tmp_path).keys() == {*folder.iterdir(), folder}, "and nothing was written"

@@ -26,7 +26,7 @@ stop:
 
 test: setup
 	@tools/docker-engine || echo "no Docker engine: the tests that need one will say so"
-	@tools/apt-install gnupg openssh-client
+	@tools/apt-install gnupg openssh-client openssl
 	@tools/sshd || echo "no sshd: the tests of git over ssh will say so"
 	@$(BIN)/ruff format --check
 	@$(BIN)/ruff check

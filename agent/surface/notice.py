@@ -66,7 +66,7 @@ def step(memory: Memory, found: Mapping[Subject, Finding], now: datetime, *, int
             if case is not None and case.told:
                 notices.append(_end(subject, case, finding))
         elif finding.state is State.TROUBLE:
-            case = _troubled(case, finding, now)
+            case = Case(now, finding.facts) if case is None else replace(case, facts=finding.facts, rests=None)
             left[subject], news = _told(case, finding, now, timedelta(seconds=interval))
             notices += news
         elif case is not None:
@@ -76,14 +76,6 @@ def step(memory: Memory, found: Mapping[Subject, Finding], now: datetime, *, int
             elif case.told:
                 notices.append(_notice(finding.event, finding.facts))
     return Step(left, tuple(_grouped(notices)))
-
-
-def _troubled(case: Case | None, finding: Finding, now: datetime) -> Case:
-    """It is in trouble: since when, if it was on its way to heal meanwhile."""
-    if case is None:
-        return Case(now, finding.facts)
-    anew = case.rests is not None and not case.told and now - case.rests[1] > _OVER
-    return replace(case, since=now if anew else case.since, facts=finding.facts, rests=None)
 
 
 def _told(case: Case, finding: Finding, now: datetime, interval: timedelta) -> tuple[Case, tuple[Notice, ...]]:

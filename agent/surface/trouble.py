@@ -21,7 +21,6 @@ Subject: TypeAlias = tuple[str, str]
 _BLIP = 5.0  # seconds in which a service may heal without a word
 _SOON = 15.0  # the same for a source or a world
 _STUCK = 60.0  # seconds for which something may stand in the way of a service that comes up
-_LASTING = ("Burnt", "RolledBack")  # how a failure goes on: no new one
 
 
 class State(StrEnum):
@@ -95,8 +94,7 @@ def _service(status: Status) -> Finding:
         case Phase.FAILED:
             return Finding(State.TROUBLE, "service.failed", facts, f"failed {status.wanted}", _BLIP)
         case Phase.DEGRADED:
-            cause = "" if calm or reason in _LASTING else reason
-            return Finding(State.TROUBLE, "service.degraded", facts, f"{cause} {status.wanted}", _BLIP, mild=calm)
+            return Finding(State.TROUBLE, "service.degraded", facts, f"{reason} {status.wanted}", _BLIP, mild=calm)
         case Phase.PROGRESSING if not calm or status.stalled:
             return Finding(State.TROUBLE, "service.stuck", facts, reason, _STUCK)
         case Phase.KEPT if reason == REFUSED:

@@ -137,6 +137,23 @@ def test_a_crash_loop_is_told_although_no_state_of_it_lasts():
     assert story.events[-1] == "service.recovered"
 
 
+def test_what_heals_slowly_is_told_once_and_a_rollback_is_news_of_its_own():
+    story = Story()
+    story.is_so(READY, seconds=10)
+    story.is_so(web(Phase.DEGRADED, "Exited"), seconds=10)
+    story.is_so(web(Phase.DEGRADED, "Starting"), seconds=600)
+    assert [item.facts.reason for _, item in story.told] == ["Exited"]
+    story.is_so(web(Phase.DEGRADED, "RolledBack"), seconds=600)
+    assert [item.facts.reason for _, item in story.told] == ["Exited", "RolledBack"]
+
+
+def test_a_service_that_is_slowly_coming_back_is_told_too():
+    story = Story()
+    story.is_so(READY, seconds=10)
+    story.is_so(web(Phase.DEGRADED, "Starting"), seconds=10)
+    assert story.events == ["service.degraded"]
+
+
 def test_what_stands_in_the_way_for_a_minute_is_told_also_if_it_is_tried_again_meanwhile():
     story = Story()
     for _ in range(10):

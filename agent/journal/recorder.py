@@ -81,9 +81,10 @@ class Recorder:
 
     def run(self, stop: threading.Event) -> None:
         """Write what comes, until told to stop; `close` writes the rest."""
-        self._store.check()
         pause = _AGAIN
         while not stop.is_set():
+            if self._store.unchecked:
+                self._store.check()
             if self._news.wait(1.0):
                 stop.wait(_GATHER)
                 if self.flush():

@@ -61,12 +61,13 @@ class Store:
     """The database, opened when it is first written to. Thread-safe.
 
     `seed` writes into each new one what must not be lost with the old. `renewed`: why a new one was begun although there
-    had been one, "" if that did not happen since the agent started.
+    had been one, "" if that did not happen since the agent started. `unchecked`: somebody meddled with its files.
     """
 
     def __init__(self, folder: Path, seed: Callable[[sqlite3.Connection], None]) -> None:
         self.path = folder / "journal.db"
         self.renewed = ""
+        self.unchecked = True
         self._seed = seed
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
@@ -102,6 +103,7 @@ class Store:
 
     def check(self) -> None:
         """Go through the whole file; set it aside if it is corrupt. Takes a while, and holds up no writer meanwhile."""
+        self.unchecked = False
         try:
             self.read(_whole)
         except Corrupt:
@@ -175,6 +177,8 @@ class Store:
         connection, before = self._connection, self._key
         if connection is not None and self._there() == before:
             return connection
+        if connection is not None:
+            self.unchecked = True
         self._close()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._refuse_odd()

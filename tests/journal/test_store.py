@@ -252,12 +252,14 @@ def test_what_was_deleted_while_it_was_open_is_made_again(tmp_path: Path, what: 
     store = Store(folder, nothing)
     put(store, "one")
     assert not store.gone()
+    store.check()
     if what == "folder":
         shutil.rmtree(folder)
     else:
         (folder / ("journal.db" if what == "file" else "journal.db-wal")).unlink()
     assert store.gone()
     put(store, "two")
+    assert store.unchecked, "who knows what else was done to it"
     assert not store.gone()
     assert found(store) == (["one", "two"] if what == "wal" else ["two"])
     assert store.renewed == ("" if what == "wal" else "it was deleted while the agent ran")

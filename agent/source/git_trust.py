@@ -34,12 +34,22 @@ class Unverified(Transient):
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """What was said last. `asked`: what it was an answer to; `notice`: for people; `reason`: for metrics."""
+    """What was said last. `asked`: what it was an answer to; `commit`: "" if there is none, and `error` says why.
+
+    `notice`: for people, while a commit is held; `reason`: for metrics.
+    """
 
     asked: tuple[object, ...] = ()
     commit: str = ""
     notice: str = ""
     reason: str = ""
+    error: str = ""
+
+    def given(self) -> str:
+        """The commit. Raises Unverified."""
+        if self.error:
+            raise Unverified(self.error, reason="SourceUnverified")
+        return self.commit
 
 
 @dataclass(slots=True)
@@ -49,6 +59,7 @@ class _Court:
     objects: Objects
     verifier: Verifier
     tags: Mapping[str, list[tuple[str, str]]]  # by commit: the names and ids of tags that are said to point at it
+    unsure: bool = False  # something could not be checked
     until: float = field(default_factory=lambda: time.monotonic() + _JUDGING)
 
     @property
@@ -103,45 +114,36 @@ class Trust:
         tags = _tags(repository) if self.mode == "tag" else {}
         asked = (head, in_force, tag, keys.digest, str(tags))
         if asked == self._word.asked:
-            return self._word.commit
+            return self._word.given()
         with Objects(repository, seconds=_SECONDS) as objects, Verifier(keys) as verifier:
             court = _Court(objects, verifier, tags)
             found = self._found(court, head, tag=tag)
             if found.good:
-                self._say(Word((head, head, tag, keys.digest, str(tags)), head))
-                return head
+                return self._said(Word((head, head, tag, keys.digest, str(tags)), head)).given()
             chosen = self._newest(court, head, in_force)
-            return self._settled(() if court.late else asked, objects, head, found, chosen)
+            return self._settled(() if court.late or court.unsure else asked, objects, head, found, chosen)
 
     def _settled(self, asked: tuple[object, ...], objects: Objects, head: str, found: Finding, chosen: str) -> str:
         """Hold the head, or, if nothing can be in force, say so. Raises Unverified."""
         name = f"commit {head[:_SHORT]}{_author(objects, head)}"
         cure = self._cure(found, head)
+        wrong = ""
         if not chosen:
-            self._say(Word(reason=found.reason))
-            raise Unverified(
-                f"no commit that verifies was found, and {name} does not: {found.why}; {cure}",
-                reason="SourceUnverified",
-            )
+            wrong = "no commit that verifies was found" + ("" if asked else " so far")
+        elif not _here(objects, chosen):
+            wrong = f"commit {chosen[:_SHORT]}, which was in force, is gone from the repository"
+        if wrong:
+            error = f"{wrong}, and {name} does not verify: {found.why}; {cure}"
+            return self._said(Word(asked, reason=found.reason, error=error)).given()
         if chosen == head:
             notice = f"{name} stays in force, but does not verify any more: {found.why}; {cure}"
         else:
             notice = f"{name} is held: {found.why}; {chosen[:_SHORT]} stays in force until then: {cure}"
-        self._say(Word(asked, chosen, notice, found.reason))
-        return chosen
+        return self._said(Word(asked, chosen, notice, found.reason)).given()
 
     def _newest(self, court: _Court, head: str, in_force: str) -> str:
         """The newest commit that verifies on the head's chain, down to the one that is in force; "" if there is none."""
         candidate = ""
-        if in_force:
-            try:
-                court.objects.commit(in_force)
-            except Missing:
-                raise Unverified(
-                    f"commit {in_force[:_SHORT]}, which was in force, is gone from the repository, and {head[:_SHORT]} "
-                    "does not verify; put a signed commit on top, or bring it back",
-                    reason="SourceUnverified",
-                ) from None
         for commit in _chain(court.objects, head):
             if commit.oid == in_force:
                 return candidate or in_force
@@ -169,6 +171,7 @@ class Trust:
             found = _judged_tag(court, commit, oid, name)
         else:
             found = court.verifier.finding("commit", oid, court.objects.content(oid, "commit"))
+        court.unsure = court.unsure or found.reason == "error"
         if found.reason != "error":
             if len(self._findings) >= _REMEMBERED:
                 self._findings.clear()
@@ -177,13 +180,14 @@ class Trust:
 
     # saying
 
-    def _say(self, word: Word) -> None:
+    def _said(self, word: Word) -> Word:
         if word.notice != self._word.notice:
             if word.notice:
                 _log.warning("a commit does not verify", extra={"reason": word.reason, "error": word.notice})
             else:
                 _log.info("the newest commit verifies", extra={"revision": word.commit})
         self._word = word
+        return word
 
     def _cure(self, found: Finding, head: str) -> str:
         if found.reason == "error":
@@ -196,6 +200,14 @@ class Trust:
         if self.mode == "tag":
             return f"tag it with `git tag -s NAME {head[:_SHORT]}` by a key of {files}, and push the tag"
         return f"commit on top of it with `git commit -S`, or amend it so, by a key of {files}"
+
+
+def _here(objects: Objects, oid: str) -> bool:
+    try:
+        objects.commit(oid)
+    except Missing:
+        return False
+    return True
 
 
 def _judged_tag(court: _Court, commit: str, oid: str, name: str) -> Finding:

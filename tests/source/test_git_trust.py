@@ -1,6 +1,7 @@
 """The newest commit that verifies is in force; nothing that does not is, and nothing older than what was."""
 
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,9 @@ def test_a_commit_in_force_that_is_gone_is_not_replaced_by_an_older_one(asked, s
     sign()
     asked.in_force = "1" * 40
     repo.commit(a="a: 2\n")
+    with pytest.raises(Unverified, match=f"is gone.*{repo.head[:12]} by t does not verify"):
+        asked()
+    asked.trust.keys.signers.unlink()
     with pytest.raises(Unverified, match="is gone"):
         asked()
 
@@ -171,6 +175,20 @@ def test_keys_that_cannot_be_read_hold_every_new_commit(asked, sign, signers, tm
     assert asked() == head
 
 
+def test_a_program_that_is_missing_is_no_verdict(asked, sign, monkeypatch, tmp_path):
+    good = sign()
+    asked()
+    head = sign()
+    git_alone = tmp_path / "bin"
+    git_alone.mkdir()
+    (git_alone / "git").symlink_to(shutil.which("git"))
+    monkeypatch.setenv("PATH", str(git_alone))
+    assert asked(head) == good
+    assert asked.trust.reason == "error"
+    monkeypatch.undo()
+    assert asked() == head
+
+
 def test_each_commit_is_judged_once_for_the_same_keys(asked, sign, repo, judged, signers):
     good = sign()
     asked()
@@ -192,6 +210,26 @@ def test_a_long_chain_without_signatures_is_walked_without_git(asked, sign, repo
         asked(good)
     monkeypatch.undo()
     assert asked() == good
+
+
+def test_what_is_not_judged_in_time_is_judged_the_next_time(asked, sign, repo, mallory, judged, monkeypatch):
+    good = sign()
+    forged = [signed_commit(repo.root, mallory.settings) for _ in range(8)]
+    monkeypatch.setattr("agent.source.git_trust._JUDGING", 1e-9)
+    with pytest.raises(Unverified, match="so far"):
+        asked()
+    assert judged == forged[-1:]
+    monkeypatch.setattr("agent.source.git_trust._JUDGING", 10.0)
+    assert asked() == good
+    assert judged == [*reversed(forged), good], "nothing twice"
+
+
+def test_that_there_is_none_is_found_once(asked, repo, monkeypatch):
+    with pytest.raises(Unverified):
+        asked()
+    monkeypatch.setattr("agent.source.git_trust.Objects", None)
+    with pytest.raises(Unverified, match="not signed"):
+        asked()
 
 
 def test_a_hold_is_logged_once(asked, sign, repo, told):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from agent.contracts import Transient
 from agent.source.git_command import GitFailed, Repository, ask, run
+from agent.source.git_object import Objects
 from agent.source.git_origin import NotSynced, Origin, bare, leads
 from agent.source.git_remote import Remote
 from agent.source.git_trust import Trust, Unverified
@@ -193,7 +194,8 @@ class Mirror:
         oid = tip
         if self._trust is not None:
             try:
-                oid = self._trust.settle(bare(place), tip, in_force=here if before is None else before, tag=tag)
+                with Objects(bare(place), seconds=_LOCAL) as objects:
+                    oid = self._trust.settle(objects, tip, in_force=here if before is None else before, tag=tag)
             except Transient as error:
                 if error.reason == "SourceBroken":
                     raise GitFailed(str(error)) from error

@@ -75,6 +75,11 @@ class Objects:
         if self._process is not None:
             kill(self._process)
 
+    @property
+    def repository(self) -> Repository:
+        """Whose they are."""
+        return self._repository
+
     def commit(self, name: str) -> Commit:
         """The commit that a name (HEAD, a ref, an id) leads to. Raises Missing, Transient."""
         oid, content = self._checked(f"{name}^{{commit}}", "commit", limit=None)

@@ -21,7 +21,7 @@ _log = logging.getLogger("xmod.source")
 
 Mode: TypeAlias = Literal["commit", "tag"]
 
-_SECONDS = 30.0  # for reading commits
+_SECONDS = 30.0  # for listing tags
 _JUDGING = 10.0  # seconds for signatures in one go; what was found is kept, so the next go gets further
 _DEEPEST = 10_000  # commits of a chain
 _REMEMBERED = 20_000  # findings
@@ -92,30 +92,29 @@ class Trust:
         """What is asked for, by whose word."""
         return (self.mode, str(self.keys.signers or ""), str(self.keys.keyring or ""))
 
-    def settle(self, repository: Repository, head: str, *, in_force: str = "", tag: str = "") -> str:
+    def settle(self, objects: Objects, head: str, *, in_force: str = "", tag: str = "") -> str:
         """The commit to be in force. `in_force`: the one that is; `tag`: whose target the head is. Raises Transient.
 
         Unverified if there is none.
         """
         try:
-            return self._settle(repository, head, in_force, tag)
+            return self._settle(objects, head, in_force, tag)
         except Missing as error:
             raise Transient(f"the repository lacks commit {error}", reason="SourceBroken") from error
 
-    def _settle(self, repository: Repository, head: str, in_force: str, tag: str) -> str:
+    def _settle(self, objects: Objects, head: str, in_force: str, tag: str) -> str:
         try:
             keys = self.keys.read()
         except NoKeys as error:
-            with Objects(repository, seconds=_SECONDS) as objects:
-                return self._settled((), objects, head, Finding("error", str(error)), in_force)
+            return self._settled((), objects, head, Finding("error", str(error)), in_force)
         if keys.digest != self._digest:
             self._digest = keys.digest
             self._findings.clear()
-        tags = _tags(repository) if self.mode == "tag" else {}
+        tags = _tags(objects.repository) if self.mode == "tag" else {}
         asked = (head, in_force, tag, keys.digest, str(tags))
         if asked == self._word.asked:
             return self._word.given()
-        with Objects(repository, seconds=_SECONDS) as objects, Verifier(keys) as verifier:
+        with Verifier(keys) as verifier:
             court = _Court(objects, verifier, tags)
             found = self._found(court, head, tag=tag)
             if found.good:
@@ -138,7 +137,7 @@ class Trust:
         if chosen == head:
             notice = f"{name} stays in force, but does not verify any more: {found.why}; {cure}"
         else:
-            notice = f"{name} is held: {found.why}; {chosen[:_SHORT]} stays in force until then: {cure}"
+            notice = f"{name} is held: {found.why}; {chosen[:_SHORT]} stays in force; {cure}"
         return self._said(Word(asked, chosen, notice, found.reason)).given()
 
     def _newest(self, court: _Court, head: str, in_force: str) -> str:

@@ -142,7 +142,7 @@ class WorkTreeSource:
             if tree.busy:  # it began while we looked
                 raise Transient(f"{tree.top}: {tree.busy}; finish or abort it", reason="SourceChanging")
             if self._trust is not None:
-                commit = objects.commit(self._settled(self._trust, tree, commit.oid))
+                commit = objects.commit(self._settled(self._trust, objects, commit.oid))
             before = self._snapshot
             ground = str(inode_of(tree.common_dir)) if tree.shallow else ""
             identity = self._history.identity(tree.repository, commit, ground=ground)
@@ -153,14 +153,14 @@ class WorkTreeSource:
         location, now = self._located(tree), self._clock.now()
         return Snapshot(self.id, location, commit.oid, identity, files, now, commit.entry, past)
 
-    def _settled(self, trust: Trust, tree: WorkTree, head: str) -> str:
+    def _settled(self, trust: Trust, objects: Objects, head: str) -> str:
         """The commit that may be in force; noted, so that it is after a restart."""
         key = hashlib.sha256("\0".join((str(self._path), *trust.terms)).encode()).hexdigest()[:16]
         note = self._notes / f"trusted-{key}" if self._notes is not None else None
         if not self._trusted and note is not None:
             with contextlib.suppress(OSError, UnicodeDecodeError):
                 self._trusted = "".join(re.findall(r"\A[0-9a-f]{40,64}\Z", note.read_text().strip()))
-        chosen = trust.settle(tree.repository, head, in_force=self._trusted)
+        chosen = trust.settle(objects, head, in_force=self._trusted)
         if chosen != self._trusted and note is not None:
             _note(note, chosen)
         self._trusted = chosen

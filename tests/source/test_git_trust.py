@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.source.git_command import Repository
+from agent.source.git_object import Objects
 from agent.source.git_signature import Keys, Verifier
 from agent.source.git_trust import Trust, Unverified
 from tests.fakes.following import git
@@ -23,8 +24,8 @@ class Asked:
 
     def __call__(self, head: str = "HEAD", *, tag: str = "") -> str:
         oid = git(self.root, "rev-parse", f"{head}^{{commit}}").strip()
-        repository = Repository(("-C", str(self.root)))
-        self.in_force = self.trust.settle(repository, oid, in_force=self.in_force, tag=tag)
+        with Objects(Repository(("-C", str(self.root))), seconds=20) as objects:
+            self.in_force = self.trust.settle(objects, oid, in_force=self.in_force, tag=tag)
         return self.in_force
 
 
@@ -227,7 +228,7 @@ def test_what_is_not_judged_in_time_is_judged_the_next_time(asked, sign, repo, m
 def test_that_there_is_none_is_found_once(asked, repo, monkeypatch):
     with pytest.raises(Unverified):
         asked()
-    monkeypatch.setattr("agent.source.git_trust.Objects", None)
+    monkeypatch.setattr(Objects, "commit", None)
     with pytest.raises(Unverified, match="not signed"):
         asked()
 

@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from agent.control.board import Phase
 from agent.control.workqueue import LaneView
+from agent.source.snapshot import UNVERIFIED
 from agent.surface.metrics import Metrics, table
 from agent.surface.operations import HeldPrune
 from tests.fakes.clock import VirtualClock
@@ -217,3 +218,10 @@ def test_labels_with_signs_are_escaped(metrics, operations):
     bad = replace(operations.agent.source.invalid[0], path='a"\\\nb.yaml')
     operations.agent = replace(operations.agent, source=replace(operations.agent.source, invalid=(bad,)))
     assert value(metrics, "xmod_spec_invalid", file='a"\\\nb.yaml') == 1
+
+
+def test_a_held_commit_is_told_by_its_reason_and_the_others_stand_at_zero(operations, metrics):
+    assert value(metrics, "xmod_source_unverified", reason="unsigned") == 0.0
+    operations.agent = replace(operations.agent, source=replace(operations.agent.source, unverified="unknown"))
+    told = {reason: value(metrics, "xmod_source_unverified", reason=reason) for reason in UNVERIFIED}
+    assert told == {reason: float(reason == "unknown") for reason in UNVERIFIED}

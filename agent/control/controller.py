@@ -6,22 +6,22 @@ the newest word always counts.
 
 import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from agent.clock import Clock
 from agent.contracts import Failed, Fate, Pending, ServiceName, Verdict
-from agent.control import forgetting, gate, opinion, plan, suspension, waiting
+from agent.control import gate, opinion, plan, waiting
 from agent.control.board import Board
 from agent.control.desired import DesiredState
 from agent.control.facts import PlanFacts
 from agent.control.forgetting import Giving
 from agent.control.opinion import UNHEALTHY
-from agent.control.plan import Forget, Inputs, Intent, Keep, Remove, Run
+from agent.control.plan import Forget, Inputs, Intent, Remove, Run
 from agent.control.reconciler import Look
-from agent.control.words import Suspension, UnknownNameError, Words
+from agent.control.words import UnknownNameError, Words
 from agent.control.workqueue import Priority, WorkQueue
 from agent.control.world import World
 
@@ -68,7 +68,7 @@ class _Sightings:
 
 
 class Controller:
-    """The one that plans. Thread-safe."""
+    """The one that plans. Thread-safe; `lock`: held while something is decided on what is known now."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Controller:
         self._clock = clock
         self._memory = memory
         self._limits = limits
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._words = words
         self._desired: DesiredState | None = None
         self._intents: Mapping[ServiceName, Intent] = {}
@@ -110,7 +110,7 @@ class Controller:
 
     def ended(self, look: Look, verdict: Verdict) -> None:
         """A look came to its end: a removal is done, or a restart or rollout was taken."""
-        with self._lock:
+        with self.lock:
             if look.gone and isinstance(look.intent, Remove):
                 self._gone(look.name, moved=look.intent.moved)
                 return
@@ -138,7 +138,7 @@ class Controller:
         """A look at a name is on the board: if others depend on it and it is otherwise now, plan anew at once."""
         if name not in self._needed:
             return
-        with self._lock:
+        with self.lock:
             status = self._board.get(name)
             found = (status.serving, status.routed, status.converged.holds) if status is not None else ()
             if self._found.get(name) != found:
@@ -186,7 +186,7 @@ class Controller:
 
     def take(self, desired: DesiredState) -> None:
         """The source says this now."""
-        with self._lock:
+        with self.lock:
             if desired is not self._desired:
                 known = self._words.identities
                 self._sightings.note(desired, known.get(desired.source, ""))
@@ -199,7 +199,7 @@ class Controller:
 
     def saw(self, shimlet: str, changed: Iterable[ServiceName]) -> None:
         """A world was listed; these names differ from what was known."""
-        with self._lock:
+        with self.lock:
             now = self._clock.now()
             first = shimlet not in self._listed
             self._listed.add(shimlet)
@@ -216,7 +216,7 @@ class Controller:
 
     def uses(self, shimlet: str) -> None:
         """Something of ours may be in that world from now on: it is looked at after a restart too."""
-        with self._lock:
+        with self.lock:
             self._keep(replace(self._words, shimlets=self._words.shimlets | {shimlet}))
 
     def lost(self, shimlet: str, error: str) -> None:
@@ -234,8 +234,8 @@ class Controller:
 
     def replan(self, priority: Priority = Priority.DRIFT) -> None:
         """Make the plan anew, and queue every name whose intent changed."""
-        with self._lock:
-            inputs = self._inputs()
+        with self.lock:
+            inputs = self.inputs()
             self._keep(plan.noted(inputs))
             inputs = replace(inputs, words=self._words)
             judgement = self._judge(inputs)
@@ -247,9 +247,6 @@ class Controller:
                     self._changed(name, old, intent, now, priority)
             for name in before.keys() - self._intents.keys():
                 self._queue.add(name, lane=plan.lane(before[name]), priority=Priority.RESYNC)
-
-    def _inputs(self) -> Inputs:
-        return Inputs(self._desired, self._world.sights(), self._words, frozenset(self._forgetting), self._unwell())
 
     def _changed(
         self, name: ServiceName, old: Intent | None, intent: Intent, now: datetime, priority: Priority
@@ -344,138 +341,30 @@ class Controller:
         gone = {name for name, at in self._words.pruned if at > began} - here
         return gate.Budget(len(old) + len(gone), self._words.pruned, self._limits.fraction, self._limits.window)
 
-    # what an operator says
+    # what an operator says: see operator.py
 
-    def approve(self, names: Sequence[ServiceName]) -> tuple[ServiceName, ...]:
-        """Release these held removals, all if none is named. LookupError, and nothing released, if one is not held."""
-        with self._lock:
-            for name in names:
-                if name not in self._held:
-                    raise UnknownNameError(f"{name} is not held; held are: {', '.join(sorted(self._held)) or 'none'}")
-            asked = tuple(names) or tuple(sorted(self._held))
-            self._keep(replace(self._words, approved=self._words.approved | set(asked)))
-            self.replan(Priority.CHANGE)
-            released = tuple(name for name in asked if name not in self._held)
-            for name in released:
-                self._facts.pruned("approved", name)
-            refused = [name for name in asked if name in self._held]
-            self._keep(replace(self._words, approved=self._words.approved - set(refused)))
-            if refused and not released:
-                held = self._held[refused[0]]
-                raise UnknownNameError(f"{refused[0]} cannot be approved: {held.reason}: {held.message}")
-            return released
-
-    def restart(self, name: ServiceName) -> None:
-        """Start its replicas again, and try a burnt spec again."""
-        with self._lock:
-            intent = self._intents.get(name)
-            if not isinstance(intent, Run):
-                why = f"it is kept: {intent.reason}" if isinstance(intent, Keep) else "no such service is wanted"
-                raise UnknownNameError(f"cannot restart {name}: {why}")
-            self._keep(replace(self._words, restarts={**self._words.restarts, name: self._clock.now()}))
+    def say(self, words: Words) -> None:
+        """From now on these words are in force. To be called with `lock` held since they were looked at."""
+        with self.lock:
+            self._keep(words)
             self.replan(Priority.CHANGE)
 
-    def retry(self, name: ServiceName) -> None:
-        """Try again now what failed, waits or backs off; replicas that are right run on."""
-        with self._lock:
-            intent, status = self._intents.get(name), self._board.get(name)
-            if not isinstance(intent, Run):
-                why = f"it is kept: {intent.reason}" if isinstance(intent, Keep) else "no such service is wanted"
-                raise UnknownNameError(f"cannot retry {name}: {why}")
-            if status is not None and status.converged.holds:
-                hint = f"; {intent.message}" if intent.note else ""
-                raise UnknownNameError(f"there is nothing to retry: {name} is as it is wanted{hint}")
-            self._keep(replace(self._words, retries={**self._words.retries, name: self._clock.now()}))
-            self._queue.forget(name)
-            self.replan(Priority.CHANGE)
-            self._queue.add(name, lane=plan.lane(intent), priority=Priority.CHANGE)
-
-    def suspend(self, name: ServiceName | None, reason: str = "") -> None:
-        """Leave this service as it is, without a name all of them, also those that come later, until it is resumed."""
-        with self._lock:
-            said = Suspension(self._clock.now(), reason)
-            words = self._words
-            if name is None:
-                self._keep(suspension.all_suspended(words, said))
-            else:
-                self._keep(suspension.suspended(words, name, said, self._intents.keys()))
-            self.replan(Priority.CHANGE)
-
-    def resume(self, name: ServiceName | None) -> tuple[ServiceName, ...]:
-        """Take back what an operator suspended, without a name all of it; which services that goes for.
-
-        What its spec suspends stays suspended: see `suspended_by_spec`.
-        """
-        with self._lock:
-            before = {n for n, intent in self._intents.items() if _suspended(intent)}
-            if name is None:
-                self._keep(suspension.all_resumed(self._words))
-            else:
-                spec = self._desired.spec(name) if self._desired is not None else None
-                self._keep(suspension.resumed(self._words, name, spec, self._intents.keys()))
-            self.replan(Priority.CHANGE)
-            return tuple(sorted(n for n in before if not _suspended(self._intents.get(n))))
-
-    def suspended_by_spec(self) -> Mapping[ServiceName, str]:
-        """Services whose own spec suspends them, and where it stands."""
-        wanted = self._desired.wanted if self._desired is not None else {}
-        return {name: f"{w.service.file}:{w.line}" for name, w in sorted(wanted.items()) if w.suspended}
-
-    def rollout(self, names: Sequence[ServiceName]) -> tuple[ServiceName, ...]:
-        """Let these, all if none is named, take what their specs resolve to now, one after the other."""
-        with self._lock:
-            notes = ("ResolvesDifferently", "RolloutWaits")
-            able = sorted(n for n, i in self._intents.items() if isinstance(i, Run) and i.note in notes)
-            for name in names:
-                if name not in able:
-                    others = ", ".join(able) or "none does"
-                    hint = f" (its rollout was begun: xmod-agent retry {name})" if name in self._words.rollouts else ""
-                    raise UnknownNameError(f"{name} does not resolve differently now{hint}; those that do: {others}")
-            asked = tuple(names) or tuple(able)
-            rollouts = (*self._words.rollouts, *(name for name in asked if name not in self._words.rollouts))
-            self._keep(replace(self._words, rollouts=rollouts))
-            self.replan(Priority.CHANGE)
-            return asked
-
-    def cancel_rollout(self, names: Sequence[ServiceName]) -> tuple[ServiceName, ...]:
-        """Take back rollouts, all if none is named, that are not through; what one has brought up already stays."""
-        with self._lock:
-            for name in names:
-                if name not in self._words.rollouts:
-                    others = ", ".join(self._words.rollouts) or "none"
-                    raise UnknownNameError(f"no rollout of {name} is under way; under way: {others}")
-            asked = tuple(names) or self._words.rollouts
-            self._keep(replace(self._words, rollouts=tuple(n for n in self._words.rollouts if n not in asked)))
-            self.replan(Priority.CHANGE)
-            return asked
-
-    def forget(self, name: ServiceName) -> Giving:
-        """Give up a service: what there is of it runs on, and is not ours any more. `done` tells when and what is left."""
-        with self._lock:
-            intent = self._intents.get(name)
-            why = forgetting.refusal(name, self._inputs(), intent, sorted(self._intents))
-            if why:
-                raise UnknownNameError(f"cannot forget {name}: {why}")
+    def give_up(self, name: ServiceName) -> Giving:
+        """What there is of a service runs on, and is not ours any more; `done` tells when and what is left."""
+        with self.lock:
             giving = self._forgetting.setdefault(name, Giving())
             self.replan(Priority.CHANGE)
             return giving
 
-    def unforget(self, name: ServiceName) -> None:
+    def keep_on(self, name: ServiceName) -> None:
         """Give it up no longer: its world does not answer."""
-        with self._lock:
+        with self.lock:
             self._forgetting.pop(name, None)
             self.replan()
 
-    def adopt(self, source: str) -> int:
-        """Treat services of another source as this one's; how many there are."""
-        with self._lock:
-            marks = (o for sight in self._world.sights().values() for o in (sight.services or {}).values())
-            count = sum(1 for o in marks if o.generations and o.generations[-1].service.source == source)
-            if not count:
-                raise UnknownNameError(f"no service came from {source}")
-            self._keep(replace(self._words, adopted=self._words.adopted | {source}))
-            self.replan(Priority.CHANGE)
-            return count
+    def inputs(self) -> Inputs:
+        """All that the plan is made of, as of now."""
+        return Inputs(self._desired, self._world.sights(), self._words, frozenset(self._forgetting), self._unwell())
 
     # what people see
 
@@ -504,10 +393,6 @@ class Controller:
 def _taken(run: Run, asked: datetime) -> bool:
     """A look at this answers what was asked then."""
     return run.retry is not None and asked <= run.retry
-
-
-def _suspended(intent: Intent | None) -> bool:
-    return isinstance(intent, Keep) and intent.reason == suspension.SUSPENDED
 
 
 def _only_moved(old: Run, new: Run) -> bool:

@@ -11,6 +11,7 @@ from agent.contracts import ServiceName
 from agent.control.board import Board
 from agent.control.controller import Controller
 from agent.control.desired import DesiredState
+from agent.control.operator import Operator
 from agent.control.scanner import Scanner
 from agent.control.words import UnknownNameError
 from agent.control.workqueue import WorkQueue
@@ -53,6 +54,7 @@ class Answers:
     source: Source
     scanner: Scanner
     controller: Controller
+    operator: Operator
     world: World
     board: Board
     queue: WorkQueue
@@ -148,58 +150,58 @@ class Answers:
     def approve_prune(self, names: Sequence[str]) -> tuple[str, ...]:
         """Release these held removals."""
         with _Refusing():
-            released = self.controller.approve([ServiceName(name) for name in names])
+            released = self.operator.approve([ServiceName(name) for name in names])
         self.chronicle.said("approve-prune", released)
         return released
 
     def restart(self, name: str) -> None:
         """Start a service's replicas again."""
         with _Refusing():
-            self.controller.restart(ServiceName(name))
+            self.operator.restart(ServiceName(name))
         self.chronicle.said("restart", [name])
 
     def rollout(self, names: Sequence[str]) -> tuple[str, ...]:
         """Let these services take what their specs resolve to now."""
         with _Refusing():
-            taken = self.controller.rollout([ServiceName(name) for name in names])
+            taken = self.operator.rollout([ServiceName(name) for name in names])
         self.chronicle.said("rollout", taken)
         return taken
 
     def cancel_rollout(self, names: Sequence[str]) -> tuple[str, ...]:
         """Take back rollouts that are not through."""
         with _Refusing():
-            cancelled = self.controller.cancel_rollout([ServiceName(name) for name in names])
+            cancelled = self.operator.cancel_rollout([ServiceName(name) for name in names])
         self.chronicle.said("cancel-rollout", cancelled)
         return cancelled
 
     def suspend(self, name: str | None, reason: str) -> None:
         """Leave a service, or all, as it is."""
         with _Refusing():
-            self.controller.suspend(None if name is None else ServiceName(name), reason)
+            self.operator.suspend(None if name is None else ServiceName(name), reason)
         self.chronicle.said("suspend", _named(name), reason)
 
     def resume(self, name: str | None) -> Resumed:
         """Take back what was suspended by word."""
         with _Refusing():
-            names = self.controller.resume(None if name is None else ServiceName(name))
+            names = self.operator.resume(None if name is None else ServiceName(name))
             self.chronicle.said("resume", _named(name))
-            by_spec = self.controller.suspended_by_spec()
+            by_spec = self.operator.suspended_by_spec()
             return Resumed(names, {n: place for n, place in by_spec.items() if name in (None, n)})
 
     def retry(self, name: str) -> None:
         """Try again now."""
         with _Refusing():
-            self.controller.retry(ServiceName(name))
+            self.operator.retry(ServiceName(name))
         self.chronicle.said("retry", [name])
 
     def forget(self, name: str) -> tuple[str, ...]:
         """Give a service up, and wait for that; what could not be done in time is taken back."""
         with _Refusing():
-            giving = self.controller.forget(ServiceName(name))
+            giving = self.operator.forget(ServiceName(name))
             try:
                 left = giving.done.result(timeout=_FORGET)
             except TimeoutError:
-                self.controller.unforget(ServiceName(name))
+                self.controller.keep_on(ServiceName(name))
             else:
                 self.chronicle.said("forget", [name], "; ".join(left))
                 return left
@@ -210,7 +212,7 @@ class Answers:
     def adopt(self, source_id: str) -> int:
         """Treat services of another source as this one's."""
         with _Refusing():
-            count = self.controller.adopt(source_id)
+            count = self.operator.adopt(source_id)
         self.chronicle.said("adopt", message=f"{count} services from {source_id}")
         return count
 

@@ -18,6 +18,7 @@ from agent.control.board import CALM, Board, Phase, Status
 from agent.control.controller import Controller, Limits
 from agent.control.desired import DesiredReader, DesiredState
 from agent.control.lending import Host
+from agent.control.operator import Operator
 from agent.control.reconciler import Reconciler
 from agent.control.scanner import Scanner
 from agent.control.task import TaskPool
@@ -163,6 +164,14 @@ class Running:
             source=self._source,
             scanner=self._scanner,
             controller=self._controller,
+            operator=Operator(
+                self._controller,
+                world=self._world,
+                queue=self._queue,
+                board=self._board,
+                facts=facts,
+                clock=clock,
+            ),
             world=self._world,
             board=self._board,
             queue=self._queue,

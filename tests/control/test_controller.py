@@ -78,15 +78,15 @@ def test_a_restart_is_for_what_is_wanted() -> None:
     assert state is not None
     agent.want(wanted={**state.wanted, API.name: replace(state.wanted[API.name], suspended=True)})
     with pytest.raises(UnknownNameError, match="it is kept: Suspended"):
-        agent.controller.restart(API.name)
+        agent.operator.restart(API.name)
     with pytest.raises(UnknownNameError, match="no such service is wanted"):
-        agent.controller.restart(ServiceName("nobody"))
+        agent.operator.restart(ServiceName("nobody"))
 
 
 def test_a_restart_is_taken_once_and_survives_the_agent_until_then() -> None:
     agent = made(WEB)
     agent.clock.advance(60)  # type: ignore[attr-defined]
-    agent.controller.restart(WEB.name)
+    agent.operator.restart(WEB.name)
     again = MiniAgent(agent.memory, agent.clock, words=Words.from_plain(agent.kept.data))  # type: ignore[arg-type]
     agent.memory.agent_died("test")
     again.see()
@@ -101,7 +101,7 @@ def test_a_restart_of_what_is_in_doubt_restarts_what_runs() -> None:
     agent = made(WEB)
     agent.clock.advance(60)  # type: ignore[attr-defined]
     agent.want(doubts={WEB.name: Doubt("SpecInvalid", "web.yaml: 1:1: no")})
-    agent.controller.restart(WEB.name)
+    agent.operator.restart(WEB.name)
     agent.memory.log.clear()
     agent.settle(20)
     assert [line.split()[0] for line in agent.memory.log] == ["stop", "start"]
@@ -114,18 +114,18 @@ def test_a_restart_of_what_is_in_doubt_restarts_what_runs() -> None:
 def test_a_rollout_of_nothing_is_refused_with_the_names_that_could() -> None:
     agent = made(WEB)
     with pytest.raises(UnknownNameError, match="those that do: none does"):
-        agent.controller.rollout([WEB.name])
-    assert agent.controller.rollout([]) == ()
+        agent.operator.rollout([WEB.name])
+    assert agent.operator.rollout([]) == ()
 
 
 def test_a_rollout_that_was_asked_for_twice_is_one() -> None:
     agent = made(WEB, API)
     new = [replace(s, digest=f"new-{s.name}") for s in (WEB, API)]
     agent.want(*new)
-    agent.controller.rollout([])
+    agent.operator.rollout([])
     with pytest.raises(UnknownNameError):
-        agent.controller.rollout([API.name])
-    agent.controller.rollout([WEB.name])
+        agent.operator.rollout([API.name])
+    agent.operator.rollout([WEB.name])
     assert agent.controller._words.rollouts == ("api", "web")
 
 
@@ -137,20 +137,20 @@ def test_approving_what_is_not_held_releases_nothing() -> None:
     agent = made(*names)
     agent.want(*names[:2])
     with pytest.raises(UnknownNameError, match="a is not held; held are: c, d"):
-        agent.controller.approve([ServiceName("c"), ServiceName("a")])
+        agent.operator.approve([ServiceName("c"), ServiceName("a")])
     assert agent.controller._words.approved == frozenset()
     assert set(agent.controller.held()) == {"c", "d"}
 
 
 def test_approving_nothing_when_nothing_is_held_is_nothing() -> None:
-    assert made(WEB).controller.approve([]) == ()
+    assert made(WEB).operator.approve([]) == ()
 
 
 def test_approving_all_releases_what_can_be_released_and_keeps_the_rest() -> None:
     names = [service("a"), service("b"), service("c"), service("d", protected=True)]
     agent = made(*names)
     agent.want(names[0])
-    assert agent.controller.approve([]) == ("b", "c")
+    assert agent.operator.approve([]) == ("b", "c")
     assert agent.controller.held().keys() == {"d"}
     assert agent.controller._words.approved == {"b", "c"}
     agent.settle()
@@ -194,7 +194,7 @@ def test_adopting_counts_and_lets_follow() -> None:
     agent.see()
     agent.want(API, source="folder:/new")
     assert agent.controller.held()[WEB.name].reason == "OtherSource"
-    assert agent.controller.adopt("folder:/specs") == 2
+    assert agent.operator.adopt("folder:/specs") == 2
     assert isinstance(agent.controller.intent(WEB.name), Remove)
     assert isinstance(agent.controller.intent(API.name), Run)
 
@@ -243,13 +243,13 @@ def failed() -> tuple[MiniAgent, str]:
 
 def test_a_retry_tries_what_is_burnt_once_more_and_only_that() -> None:
     agent, digest = failed()
-    agent.controller.retry(WEB.name)
+    agent.operator.retry(WEB.name)
     agent.settle(10)
     assert agent.memory.starts[WEB.name, digest] == 2  # type: ignore[index]
     assert agent.status("web").converged.reason == "RolledBack", "it failed again, and is not tried for ever"
     assert agent.controller.words().retries == {}
     agent.memory.crashing.clear()
-    agent.controller.retry(WEB.name)
+    agent.operator.retry(WEB.name)
     agent.settle(10)
     assert agent.status("web").phase is Phase.READY
     assert agent.status("web").routed == digest
@@ -258,7 +258,7 @@ def test_a_retry_tries_what_is_burnt_once_more_and_only_that() -> None:
 def test_a_retry_survives_the_agent_until_it_is_taken() -> None:
     agent, digest = failed()
     agent.memory.crashing.clear()
-    agent.controller.retry(WEB.name)
+    agent.operator.retry(WEB.name)
     again = MiniAgent(agent.memory, agent.clock, words=Words.from_plain(agent.kept.data))  # type: ignore[arg-type]
     agent.memory.agent_died("test")
     again.see()
@@ -276,7 +276,7 @@ def test_a_retry_restarts_nothing_that_is_right() -> None:
     assert agent.status("web").converged.reason == "CrashLoop"
     agent.memory.crashing.clear()
     agent.memory.log.clear()
-    agent.controller.retry(WEB.name)
+    agent.operator.retry(WEB.name)
     agent.pump()
     assert [line.split()[0] for line in agent.memory.log] == ["start"], "at once, and only what was down"
     agent.settle(20)
@@ -291,7 +291,7 @@ def test_a_back_off_ends_with_a_retry() -> None:
     agent.settle(5)
     assert agent.status("web").next_try is not None
     agent.memory.foreign.clear()
-    agent.controller.retry(WEB.name)
+    agent.operator.retry(WEB.name)
     agent.pump()
     agent.pass_time(1)
     assert agent.status("web").converged.reason != "Conflict"
@@ -300,12 +300,12 @@ def test_a_back_off_ends_with_a_retry() -> None:
 def test_a_retry_of_what_is_right_or_kept_is_refused_with_a_sentence() -> None:
     agent = made(WEB)
     with pytest.raises(UnknownNameError, match="there is nothing to retry: web is as it is wanted"):
-        agent.controller.retry(WEB.name)
+        agent.operator.retry(WEB.name)
     with pytest.raises(UnknownNameError, match="cannot retry nobody: no such service is wanted"):
-        agent.controller.retry(ServiceName("nobody"))
-    agent.controller.suspend(WEB.name)
+        agent.operator.retry(ServiceName("nobody"))
+    agent.operator.suspend(WEB.name)
     with pytest.raises(UnknownNameError, match="cannot retry web: it is kept: Suspended"):
-        agent.controller.retry(WEB.name)
+        agent.operator.retry(WEB.name)
 
 
 # A halted rollout.
@@ -318,7 +318,7 @@ def halted() -> tuple[MiniAgent, str]:
     agent.want(replace(service("web", "v2"), spec_digest=WEB.spec_digest), new)
     agent.settle(3)
     agent.memory.crashing.add(new.digest)
-    assert agent.controller.rollout([]) == ("api", "web")
+    assert agent.operator.rollout([]) == ("api", "web")
     agent.settle(10)
     assert agent.status("api").converged.reason == "RolledBack"
     assert "RolloutWaits: after api, which is not through yet" in agent.status("web").notices
@@ -328,9 +328,9 @@ def halted() -> tuple[MiniAgent, str]:
 def test_a_halted_rollout_goes_on_with_a_retry() -> None:
     agent, digest = halted()
     with pytest.raises(UnknownNameError, match=r"its rollout was begun: xmod-agent retry api"):
-        agent.controller.rollout([API.name])
+        agent.operator.rollout([API.name])
     agent.memory.crashing.clear()
-    agent.controller.retry(API.name)
+    agent.operator.retry(API.name)
     agent.settle(20)
     assert agent.status("api").routed == digest
     assert agent.controller.words().rollouts == ()
@@ -340,24 +340,24 @@ def test_a_halted_rollout_goes_on_with_a_retry() -> None:
 def test_a_rollout_that_is_cancelled_leaves_things_as_they_were_applied_and_may_be_asked_for_again() -> None:
     agent, digest = halted()
     with pytest.raises(UnknownNameError, match="no rollout of nobody is under way; under way: api, web"):
-        agent.controller.cancel_rollout([ServiceName("nobody")])
+        agent.operator.cancel_rollout([ServiceName("nobody")])
     agent.memory.log.clear()
-    assert agent.controller.cancel_rollout([]) == ("api", "web")
+    assert agent.operator.cancel_rollout([]) == ("api", "web")
     agent.settle(10)
     for name in ("api", "web"):
         assert agent.status(name).phase is Phase.READY
         assert any("ResolvesDifferently" in notice for notice in agent.status(name).notices)
     assert [line for line in agent.memory.log if line.startswith(("start", "stop"))] == []
-    assert agent.controller.cancel_rollout([]) == ()
+    assert agent.operator.cancel_rollout([]) == ()
     agent.memory.crashing.clear()
-    assert agent.controller.rollout([API.name]) == ("api",)
+    assert agent.operator.rollout([API.name]) == ("api",)
     agent.settle(10)
     assert agent.status("api").routed == digest
 
 
 def test_one_rollout_may_be_cancelled_alone() -> None:
     agent, _ = halted()
-    assert agent.controller.cancel_rollout([API.name]) == ("api",)
+    assert agent.operator.cancel_rollout([API.name]) == ("api",)
     agent.settle(10)
     assert agent.status("api").phase is Phase.READY
     assert agent.status("web").notices == (), "its turn came"
@@ -368,10 +368,10 @@ def test_what_was_begun_when_its_rollout_is_cancelled_is_finished() -> None:
     new = replace(service("web", "v2"), spec_digest=WEB.spec_digest)
     agent.want(new)
     agent.settle(3)
-    agent.controller.rollout([])
+    agent.operator.rollout([])
     while agent.memory.observed("web").generation(new.digest) is None:
         agent.pass_time(1)
-    agent.controller.cancel_rollout([])
+    agent.operator.cancel_rollout([])
     agent.settle(10)
     assert agent.status("web").routed == new.digest
     assert agent.status("web").phase is Phase.READY

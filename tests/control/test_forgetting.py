@@ -15,7 +15,7 @@ WEB = ServiceName("web")
 
 
 def forget(host: Host, name: str = "web") -> tuple[str, ...]:
-    giving = host.agent.controller.forget(ServiceName(name))
+    giving = host.agent.operator.forget(ServiceName(name))
     host.settle()
     return giving.done.result(timeout=0)
 
@@ -23,7 +23,7 @@ def forget(host: Host, name: str = "web") -> tuple[str, ...]:
 def held() -> Host:
     """A host on which web runs, is wanted by no file, and whose removal is held."""
     host = Host().has(a=document("web"), b=document("api"))
-    host.agent.controller.suspend(WEB)
+    host.agent.operator.suspend(WEB)
     host.has(b=document("api"))
     host.effects()
     return host
@@ -63,9 +63,9 @@ def test_a_later_service_of_that_name_runs_beside_it(lost: bool) -> None:
 def test_what_a_file_names_is_forgotten_only_while_it_is_suspended() -> None:
     host = Host().has(a=document("web"))
     with pytest.raises(UnknownNameError, match=r"web stands in a.yaml:1, .* xmod-agent suspend web"):
-        host.agent.controller.forget(WEB)
+        host.agent.operator.forget(WEB)
     assert running(host, "web")
-    host.agent.controller.suspend(WEB)
+    host.agent.operator.suspend(WEB)
     host.settle()
     forget(host)
     assert not host.world.observed("web").generations
@@ -75,7 +75,7 @@ def test_what_a_file_names_is_forgotten_only_while_it_is_suspended() -> None:
     host.restart()
     assert not host.world.observed("web").generations
     host.busy_ports.add(host.world.forgotten[0][1].replicas[0].placement.port or 0)
-    host.agent.controller.resume(WEB)
+    host.agent.operator.resume(WEB)
     host.settle()
     assert running(host, "web")
     assert host.world.violations == []
@@ -85,20 +85,20 @@ def test_refusals_say_what_to_do() -> None:
     host = Host().has(a=document("web"), b=document("b"), **files("cd"))
     host.clock.advance(3600)
     with pytest.raises(UnknownNameError, match="nothing is there of a service wbe; there are: b, c, d, web"):
-        host.agent.controller.forget(ServiceName("wbe"))
+        host.agent.operator.forget(ServiceName("wbe"))
     host.has(a=BROKEN, b=document("b"), **files("cd"))
     with pytest.raises(UnknownNameError, match=r"may stand in a file that is not in effect \(a.yaml"):
-        host.agent.controller.forget(WEB)
+        host.agent.operator.forget(WEB)
     host.has(a=document("web"), b=document("b"), **files("cd"))
     host.world.stops_at_once = False
     host.folder.files.pop("a.yaml")
     host.folder.scan(host.agent)
     with pytest.raises(UnknownNameError, match=r"web is being removed; .*xmod-agent suspend web"):
-        host.agent.controller.forget(WEB)
+        host.agent.operator.forget(WEB)
     unread = MiniAgent(host.world, host.clock)
     unread.see()
     with pytest.raises(UnknownNameError, match="the source was not read yet"):
-        unread.controller.forget(WEB)
+        unread.operator.forget(WEB)
 
 
 def test_while_its_world_is_out_of_sight_it_is_refused() -> None:
@@ -106,7 +106,7 @@ def test_while_its_world_is_out_of_sight_it_is_refused() -> None:
     host.world.down = True
     host.settle(1)
     with pytest.raises(UnknownNameError, match="while memory is out of sight"):
-        host.agent.controller.forget(WEB)
+        host.agent.operator.forget(WEB)
 
 
 def test_what_is_being_stopped_is_given_up_once_it_has_stopped() -> None:
@@ -116,8 +116,8 @@ def test_what_is_being_stopped_is_given_up_once_it_has_stopped() -> None:
     host.folder.files = {"b.yaml": document("api")}
     host.folder.scan(host.agent)
     host.agent.pump()  # the removal begins
-    host.agent.controller.suspend(WEB)
-    giving = host.agent.controller.forget(WEB)
+    host.agent.operator.suspend(WEB)
+    giving = host.agent.operator.forget(WEB)
     host.agent.pump()
     assert not giving.done.done()
     host.settle()
@@ -142,10 +142,10 @@ def test_a_world_that_cannot_do_it_says_so_and_nothing_changes() -> None:
     agent.see()
     agent.want(service("web"), service("api"))
     agent.settle(5)
-    agent.controller.suspend(WEB)
+    agent.operator.suspend(WEB)
     agent.want(service("api"))
     agent.settle(2)
-    done: Future[tuple[str, ...]] = agent.controller.forget(WEB).done
+    done: Future[tuple[str, ...]] = agent.operator.forget(WEB).done
     agent.settle(2)
     with pytest.raises(UnknownNameError, match="cannot forget web: shimlet memory cannot give up what it runs"):
         done.result(timeout=0)
@@ -156,10 +156,10 @@ def test_a_world_that_cannot_do_it_says_so_and_nothing_changes() -> None:
 def test_what_was_not_done_in_time_can_be_taken_back() -> None:
     host = held()
     host.world.hung = True
-    giving = host.agent.controller.forget(WEB)
+    giving = host.agent.operator.forget(WEB)
     host.agent.pump()
     assert not giving.done.done()
-    host.agent.controller.unforget(WEB)
+    host.agent.controller.keep_on(WEB)
     host.world.hung = False
     host.settle()
     assert host.world.forgotten == []
@@ -172,7 +172,7 @@ def test_a_service_in_two_worlds_is_given_up_in_both() -> None:
     (generation,) = host.world.observed("web").generations
     placement = generation.replicas[0].placement
     MemoryShimlet(host.elsewhere, "test", name="other").apply(generation.service, [placement], {})
-    host.agent.controller.suspend(WEB)
+    host.agent.operator.suspend(WEB)
     host.has(b=document("api"))
     assert len(forget(host)) == 2
     assert len(host.world.forgotten) == len(host.elsewhere.forgotten) == 1

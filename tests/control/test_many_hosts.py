@@ -64,7 +64,7 @@ def test_what_moves_away_counts_in_the_budget() -> None:
     host.has(**many("b"))
     assert set(host.held().values()) == {"OverBudget"}
     assert running(host, *many("b"))
-    host.agent.controller.approve([])
+    host.agent.operator.approve([])
     assert not any(host.settle().world.observed(name).generations for name in many("b"))
 
 
@@ -111,7 +111,7 @@ def test_a_host_that_is_renamed_or_labelled_by_mistake_is_not_wiped(identity: Ho
 
 def test_what_a_renamed_host_holds_is_approved_and_its_life_goes_on() -> None:
     host = becomes(on(A).has(**many("a", 4), all=spec("all")), B)
-    host.agent.controller.approve([])
+    host.agent.operator.approve([])
     host.settle()
     assert not any(host.world.observed(name).generations for name in many("a", 4))
     assert running(host, "all")
@@ -156,7 +156,7 @@ def test_a_label_that_brings_an_override_in_waits_for_a_rollout(lost: bool) -> N
     intent = host.agent.controller.intent(ServiceName("one"))
     assert isinstance(intent, Run)
     assert intent.note == "ResolvesDifferently"
-    assert host.agent.controller.rollout([]) == ("one",)
+    assert host.agent.operator.rollout([]) == ("one",)
     host.settle()
     assert host.effects() == ["stop one", "start one", "record one", "remove one"]
 

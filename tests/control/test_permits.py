@@ -122,7 +122,7 @@ def test_a_restart_that_is_refused_ends_nothing(agent: MiniAgent, rule: Rule) ->
     wants(agent, service("web"))
     before, rule.refused = list(agent.memory.log), {"web:v1"}
     agent.clock.advance(60)
-    agent.controller.restart(ServiceName("web"))
+    agent.operator.restart(ServiceName("web"))
     agent.settle(20)
     assert agent.memory.log == before
     assert agent.status("web").blocked == "policy"

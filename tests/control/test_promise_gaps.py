@@ -63,7 +63,7 @@ def test_4_a_removal_that_is_held_is_counted_once() -> None:
     agent.want(service("a"))
     agent.settle(20)
     assert facts.told == ["held", "held"]
-    agent.controller.approve([ServiceName("b")])
+    agent.operator.approve([ServiceName("b")])
     agent.settle(5)
     assert facts.told == ["held", "held", "approved", "removed"]
 
@@ -82,7 +82,7 @@ def test_4_an_approval_that_was_given_while_the_world_was_out_of_sight_counts_wh
     assert sorted(agent.controller.held()) == ["s0", "s1", "s2"]
     world.down = True
     agent.settle(2)
-    agent.controller.approve([ServiceName("s0"), ServiceName("s1")])
+    agent.operator.approve([ServiceName("s0"), ServiceName("s1")])
     agent.settle(2)
     if restarted:
         agent = MiniAgent(world, clock, words=Words.from_plain(dict(agent.kept.data)))

@@ -212,7 +212,7 @@ def test_2_while_a_file_cannot_be_read_nothing_is_pruned() -> None:
     assert running(host, "a", "h")
     assert "a.yaml cannot be read" in host.status("h").converged.message
     with pytest.raises(UnknownNameError, match="h is not held"):
-        host.agent.controller.approve([ServiceName("h")])
+        host.agent.operator.approve([ServiceName("h")])
     host.has(**files("abcdefg"))
     assert not host.world.observed("h").generations
     assert running(host, "a")
@@ -232,14 +232,14 @@ def test_4_another_source_prunes_nothing_until_it_is_adopted() -> None:
     assert host.held() == {"web": "OtherSource", "api": "OtherSource"}
     assert "adopt --from folder:/specs" in host.status().converged.message
     with pytest.raises(UnknownNameError, match="OtherSource"):
-        host.agent.controller.approve([])
+        host.agent.operator.approve([])
     with pytest.raises(UnknownNameError):
-        host.agent.controller.adopt("folder:/nobody")
-    assert host.agent.controller.adopt("folder:/specs") == 2
+        host.agent.operator.adopt("folder:/nobody")
+    assert host.agent.operator.adopt("folder:/specs") == 2
     host.settle()
     assert running(host, "web", "api")
     assert host.held() == {"web": "OverBudget", "api": "OverBudget"}
-    host.agent.controller.approve([])
+    host.agent.operator.approve([])
     host.settle()
     assert not host.world.observed("web").generations
     assert running(host, "x")
@@ -342,20 +342,20 @@ def test_4_a_held_batch_stays_whole_while_it_grows_within_the_budget() -> None:
 
 def test_4_a_part_of_what_is_held_can_be_approved() -> None:
     host = Host().has(**files("abcd")).has(**files("ab"))
-    assert host.agent.controller.approve([ServiceName("d")]) == ("d",)
+    assert host.agent.operator.approve([ServiceName("d")]) == ("d",)
     host.settle()
     assert not host.world.observed("d").generations
     assert host.held() == {"c": "OverBudget"}
     assert running(host, "a", "b", "c")
     with pytest.raises(UnknownNameError, match="held are: c"):
-        host.agent.controller.approve([ServiceName("a")])
+        host.agent.operator.approve([ServiceName("a")])
 
 
 def test_4_an_approval_is_void_when_the_file_comes_back() -> None:
     host = Host().has(**files("abcd"))
     host.folder.files = {f"{name}.yaml": document(name) for name in "ab"}
     host.agent.controller.take(host.folder.desired())
-    host.agent.controller.approve([])  # no worker has taken it yet
+    host.agent.operator.approve([])  # no worker has taken it yet
     host.has(**files("abcd"))
     assert running(host, "c", "d")
     host.has(**files("ab"))
@@ -366,7 +366,7 @@ def test_4_an_approval_survives_a_restart() -> None:
     host = Host().has(**files("abcd"))
     host.folder.files = {f"{name}.yaml": document(name) for name in "ab"}
     host.agent.controller.take(host.folder.desired())
-    host.agent.controller.approve([ServiceName("c")])
+    host.agent.operator.approve([ServiceName("c")])
     host.restart()
     assert not host.world.observed("c").generations
     assert running(host, "d")
@@ -377,7 +377,7 @@ def test_4_prune_disabled_is_never_pruned() -> None:
     assert running(host, "web")
     assert host.held() == {"web": "Protected"}
     with pytest.raises(UnknownNameError, match="Protected"):
-        host.agent.controller.approve([])
+        host.agent.operator.approve([])
     host.restart(lost=True)
     assert host.held() == {"web": "Protected"}
 
@@ -429,7 +429,7 @@ def test_4_a_removal_that_began_is_not_charged_twice() -> None:
 def test_4_an_approval_outlasts_a_world_that_is_down() -> None:
     host = Host().has(**files("abcd")).has(**files("ab"))
     host.world.down = True
-    host.agent.controller.approve([])
+    host.agent.operator.approve([])
     host.settle()
     host.world.down = False
     host.settle(20)
@@ -509,8 +509,8 @@ def test_9_what_resolves_differently_runs_on_until_its_rollout() -> None:
     assert (status.phase, status.converged.holds, status.wanted_since) == (Phase.READY, True, None)
     assert any("ResolvesDifferently" in notice for notice in status.notices)
     with pytest.raises(UnknownNameError, match="those that do: web"):
-        host.agent.controller.rollout([ServiceName("nobody")])
-    assert host.agent.controller.rollout([ServiceName("web")]) == ("web",)
+        host.agent.operator.rollout([ServiceName("nobody")])
+    assert host.agent.operator.rollout([ServiceName("web")]) == ("web",)
     host.settle()
     assert host.effects() == ["stop web", "start web", "record web", "remove web"]
     assert host.status().notices == ()
@@ -555,7 +555,7 @@ def test_9_a_rollout_of_all_goes_one_at_a_time() -> None:
     host.folder.upgrade = "2"
     host.restart()
     host.effects()
-    assert host.agent.controller.rollout([]) == ("a", "b", "c")
+    assert host.agent.operator.rollout([]) == ("a", "b", "c")
     host.settle()
     done = [effect for effect in host.effects() if not effect.startswith("record")]
     assert done == [f"{what} {name}" for name in "abc" for what in ("stop", "start", "remove")]
@@ -568,7 +568,7 @@ def test_9_a_failed_one_halts_the_rest(restarted: bool) -> None:
     host.restart()
     new = host.folder.desired().wanted[ServiceName("a")].service.digest
     host.world.crashing.add(new)
-    host.agent.controller.rollout([])
+    host.agent.operator.rollout([])
     host.settle(30)
     if restarted:
         host.restart()
@@ -579,7 +579,7 @@ def test_9_a_failed_one_halts_the_rest(restarted: bool) -> None:
         assert isinstance(intent, Run)
         assert intent.note == "RolloutWaits"
     host.world.crashing.clear()
-    host.agent.controller.restart(ServiceName("a"))
+    host.agent.operator.restart(ServiceName("a"))
     host.settle(30)
     assert not any(host.status(name).notices for name in "abc")
 
@@ -591,7 +591,7 @@ def test_9_a_restart_of_what_resolves_differently_restarts_it_once_as_it_was() -
     host.restart()
     host.effects()
     host.clock.advance(60)
-    host.agent.controller.restart(ServiceName("web"))
+    host.agent.operator.restart(ServiceName("web"))
     host.settle(20)
     assert host.effects() == ["stop web", "start web"]
     assert host.world.running("web") == before
@@ -712,7 +712,7 @@ def test_10_someone_asks_for_another_try(how: str, lost: bool) -> None:
     if lost:
         host.restart(lost=True)
     getattr(host.world, how).clear()
-    host.agent.controller.restart(ServiceName("web"))
+    host.agent.operator.restart(ServiceName("web"))
     host.settle(30)
     assert fates(host) == [(Fate.SERVED, [State.RUNNING])]
     assert host.world.running("web") == {digest: 1}
@@ -724,7 +724,7 @@ def test_10_another_try_that_fails_is_rolled_back_again() -> None:
     bad = failed(host)
     host.has(a=document("web", "v2"))
     tries = host.world.starts[ServiceName("web"), bad]
-    host.agent.controller.restart(ServiceName("web"))
+    host.agent.operator.restart(ServiceName("web"))
     host.settle(50)
     assert host.world.starts[ServiceName("web"), bad] == tries + 1
     assert host.status().converged.reason == "RolledBack"

@@ -81,7 +81,7 @@ def test_a_secret_that_went_away_keeps_what_runs_also_when_a_restart_is_asked_fo
     agent = made(make(environment=environment), secretive("web"))
     environment.clear()
     agent.clock.advance(60)  # type: ignore[attr-defined]
-    agent.controller.restart(ServiceName("web"))
+    agent.operator.restart(ServiceName("web"))
     agent.settle()
     assert sum(agent.memory.running("web").values()) == 1
 
@@ -343,7 +343,7 @@ def test_what_was_refused_without_a_trace_is_tried_again_when_asked(by: str) -> 
     shimlet.refused = ""
     name = ServiceName("web")
     if by == "word":
-        agent.controller.restart(name)
+        agent.operator.restart(name)
     else:
         agent.clock.advance(1)  # type: ignore[attr-defined]
         wanted = replace(state.wanted[name], restarted_at=agent.clock.now())
@@ -360,11 +360,11 @@ def test_someone_may_ask_again_and_again() -> None:
     agent.want(bad)
     agent.settle()
     for _ in range(5):
-        agent.controller.restart(ServiceName("web"))
+        agent.operator.restart(ServiceName("web"))
         agent.settle()
     assert agent.memory.starts[bad.name, bad.digest] == 6
     agent.memory.crashing.clear()
-    agent.controller.restart(ServiceName("web"))
+    agent.operator.restart(ServiceName("web"))
     agent.settle()
     assert agent.status("web").phase is Phase.READY
 

@@ -29,11 +29,11 @@ def is_suspended(host: Host, name: str = "web") -> bool:
 
 
 def by_word(host: Host) -> None:
-    host.agent.controller.suspend(WEB, "disk is full")
+    host.agent.operator.suspend(WEB, "disk is full")
 
 
 def by_word_for_all(host: Host) -> None:
-    host.agent.controller.suspend(None)
+    host.agent.operator.suspend(None)
 
 
 def by_spec(host: Host) -> None:
@@ -80,14 +80,14 @@ def test_a_removal_is_held_and_spends_none_of_the_budget(suspend: Callable[[Host
     assert say(host).pruned == ()
     assert is_suspended(host)
     with pytest.raises(UnknownNameError, match="cannot be approved: Suspended"):
-        host.agent.controller.approve([WEB])
+        host.agent.operator.approve([WEB])
     host.restart()
     assert (host.held(), running(host, "web")) == ({"web": "Suspended"}, True)
     if suspend is by_word:
         host.has(**files(names[1:]))
         assert not host.world.observed("s0").generations, "the budget is there for others"
         host.clock.advance(3600)
-    assert host.agent.controller.resume(WEB if suspend is by_word else None)
+    assert host.agent.operator.resume(WEB if suspend is by_word else None)
     host.settle()
     assert not host.world.observed("web").generations
     assert say(host).suspended == {}
@@ -95,7 +95,7 @@ def test_a_removal_is_held_and_spends_none_of_the_budget(suspend: Callable[[Host
 
 def test_a_suspended_service_is_not_converged_but_behind_only_if_git_says_something_else() -> None:
     host = Host().has(a=document("web"))
-    host.agent.controller.suspend(WEB)
+    host.agent.operator.suspend(WEB)
     host.settle()
     assert (host.status().converged.holds, host.status().wanted_since) == (False, None)
     host.has(a=document("web", "v2"))
@@ -113,17 +113,17 @@ def test_what_was_said_is_shown_with_its_reason_and_how_to_end_it() -> None:
     assert host.status().converged.message == "an operator suspended it (disk is full); xmod-agent resume web"
     since = say(host).suspended[WEB].since
     host.clock.advance(60)
-    host.agent.controller.suspend(WEB, "still full")
+    host.agent.operator.suspend(WEB, "still full")
     assert (say(host).suspended[WEB].since, say(host).suspended[WEB].reason) == (since, "still full")
 
 
 def test_a_name_that_does_not_exist_is_refused_with_those_that_do() -> None:
     host = Host().has(a=document("web"), b=document("api"))
     with pytest.raises(UnknownNameError, match="no service is called wbe; there are: api, web"):
-        host.agent.controller.suspend(ServiceName("wbe"))
-    host.agent.controller.suspend(None)
+        host.agent.operator.suspend(ServiceName("wbe"))
+    host.agent.operator.suspend(None)
     with pytest.raises(UnknownNameError, match="no service is called wbe"):
-        host.agent.controller.resume(ServiceName("wbe"))
+        host.agent.operator.resume(ServiceName("wbe"))
     assert say(host).excepted == frozenset()
 
 
@@ -134,7 +134,7 @@ def test_resumed_it_follows_git_again() -> None:
     host = Host().has(a=document("web"))
     by_word(host)
     host.has(a=document("web", "v2"))
-    assert host.agent.controller.resume(WEB) == (WEB,)
+    assert host.agent.operator.resume(WEB) == (WEB,)
     host.settle()
     assert host.status().phase is Phase.READY
     assert host.status().wanted == host.status().routed
@@ -144,20 +144,20 @@ def test_resumed_it_follows_git_again() -> None:
 def test_what_is_not_suspended_cannot_be_resumed() -> None:
     host = Host().has(a=document("web"), b=document("api", suspend="true"))
     with pytest.raises(UnknownNameError, match="web is not suspended"):
-        host.agent.controller.resume(WEB)
+        host.agent.operator.resume(WEB)
     with pytest.raises(UnknownNameError, match=r"by its spec: take xmod.dev/suspend out of b.yaml:1"):
-        host.agent.controller.resume(ServiceName("api"))
+        host.agent.operator.resume(ServiceName("api"))
     with pytest.raises(UnknownNameError, match="nothing is suspended by word"):
-        host.agent.controller.resume(None)
+        host.agent.operator.resume(None)
 
 
 def test_resuming_all_lifts_every_word_and_no_spec() -> None:
     host = Host().has(a=document("web"), b=document("api", suspend="true"), c=document("c"))
     by_word(host)
-    host.agent.controller.suspend(None)
+    host.agent.operator.suspend(None)
     host.settle()
-    assert host.agent.controller.resume(None) == (ServiceName("c"), WEB)
-    assert host.agent.controller.suspended_by_spec() == {ServiceName("api"): "b.yaml:1"}
+    assert host.agent.operator.resume(None) == (ServiceName("c"), WEB)
+    assert host.agent.operator.suspended_by_spec() == {ServiceName("api"): "b.yaml:1"}
     host.settle()
     assert not is_suspended(host)
     assert is_suspended(host, "api")
@@ -168,7 +168,7 @@ def test_a_word_on_top_of_a_spec_is_lifted_alone() -> None:
     by_word(host)
     host.settle()
     assert "its spec says xmod.dev/suspend, and an operator" in host.status().converged.message
-    assert host.agent.controller.resume(WEB) == ()
+    assert host.agent.operator.resume(WEB) == ()
     host.settle()
     assert host.status().converged.message == "its spec says xmod.dev/suspend"
 
@@ -178,18 +178,18 @@ def test_a_word_on_top_of_a_spec_is_lifted_alone() -> None:
 
 def test_all_are_those_too_that_come_later_and_one_may_be_excepted() -> None:
     host = Host().has(a=document("web"), b=document("api"))
-    host.agent.controller.suspend(None, "maintenance")
+    host.agent.operator.suspend(None, "maintenance")
     host.has(a=document("web", "v2"), b=document("api", "v2"), c=document("late"))
     assert all(is_suspended(host, name) for name in ("web", "api", "late"))
     assert not host.world.observed("late").generations
-    assert host.agent.controller.resume(WEB) == (WEB,)
+    assert host.agent.operator.resume(WEB) == (WEB,)
     host.restart()
     assert (host.status().phase, host.status().wanted) == (Phase.READY, host.status().routed)
     assert is_suspended(host, "api")
-    host.agent.controller.suspend(WEB)
+    host.agent.operator.suspend(WEB)
     assert say(host).excepted == frozenset()
-    host.agent.controller.resume(WEB)
-    host.agent.controller.suspend(None)
+    host.agent.operator.resume(WEB)
+    host.agent.operator.suspend(None)
     assert say(host).excepted == frozenset(), "all are all"
 
 
@@ -240,7 +240,7 @@ def test_what_has_begun_to_come_is_brought_to_its_end_and_what_has_not_is_not_be
         def note(host: Host, began: list[bool] = began) -> None:
             new = [g for g in host.world.observed("web").generations if g.service.workload.image == "mini:v2"]
             began.append(bool(new))
-            host.agent.controller.suspend(WEB)
+            host.agent.operator.suspend(WEB)
 
         host = half_way(steps, note, lambda host: None)
         (image,) = {g.service.workload.image for g in host.world.observed("web").generations if g.live}
@@ -293,7 +293,7 @@ def test_what_left_by_itself_or_never_served_is_not_started() -> None:
     assert sum(host.world.running("web").values()) == 0
     host.world.mute.add(host.folder.read_file("b.yaml", document("api").encode()).wanted[0].service.digest)
     host.has(a=document("web"), b=document("api"))
-    host.agent.controller.suspend(ServiceName("api"))
+    host.agent.operator.suspend(ServiceName("api"))
     host.settle()
     assert host.world.observed("api").generations[0].fate is Fate.NEW
     assert is_suspended(host, "api")
@@ -319,7 +319,7 @@ def test_resumed_while_its_file_is_broken_it_runs_as_it_was() -> None:
     host.settle().has(a=BROKEN)
     host.world.exit("web")
     host.restart()
-    host.agent.controller.resume(WEB)
+    host.agent.operator.resume(WEB)
     host.settle()
     assert running(host, "web")
     assert host.status().blocked == "failed"
@@ -353,7 +353,7 @@ def test_a_word_about_a_service_that_is_gone_is_void_and_one_that_may_be_there_i
 
 def test_while_a_file_cannot_be_read_no_word_is_void() -> None:
     host = Host().has(a=document("web", suspend="true"), b=document("api"))
-    host.agent.controller.suspend(WEB)
+    host.agent.operator.suspend(WEB)
     host.has(a=None, b=document("api"))
     assert WEB in say(host).suspended
     host.restart()
@@ -371,7 +371,7 @@ def test_the_plan_of_a_suspended_service_is_to_keep_it_where_it_is() -> None:
     assert (intent.shimlet, intent.settle) == ("memory", False)
     assert intent.wanted is not None
     assert intent.wanted.shimlet == "other"
-    host.agent.controller.resume(WEB)
+    host.agent.operator.resume(WEB)
     host.settle(20)
     assert isinstance(host.agent.controller.intent(WEB), Run)
     assert host.elsewhere.observed("web").generations

@@ -266,7 +266,7 @@ def upgraded(host: Host) -> Host:
 def test_rollouts_of_all_go_in_the_order_of_dependencies() -> None:
     host = upgraded(Host().has(**pair(), z=spec("z")))
     host.effects()
-    assert host.agent.controller.rollout([]) == ("app", "db", "z")
+    assert host.agent.operator.rollout([]) == ("app", "db", "z")
     host.settle(30)
     assert [line for line in host.effects() if line.startswith("start")] == ["start db", "start app", "start z"]
     assert {host.status(name).phase for name in ("app", "db", "z")} == {Phase.READY}
@@ -276,7 +276,7 @@ def test_a_rollout_that_waits_does_not_hold_up_the_others() -> None:
     host = Host().has(app=spec("app", "db"), db=spec("db"), z=spec("z"))
     host.has(app=spec("app", "db"), z=spec("z"))
     upgraded(host).effects()
-    host.agent.controller.rollout([])
+    host.agent.operator.rollout([])
     host.settle(20)
     assert [line for line in host.effects() if line.startswith("start")] == ["start z"]
     assert why(host, "app").startswith("DependencyMissing")
@@ -290,7 +290,7 @@ def test_what_depends_on_others_is_removed_first() -> None:
     host = Host().has(app=spec("app", "mid"), mid=spec("mid", "db"), db=spec("db"), keep=spec("keep"))
     host.effects()
     host.has(keep=spec("keep"))
-    host.agent.controller.approve([])
+    host.agent.operator.approve([])
     host.settle()
     assert [line for line in host.effects() if line.startswith("remove")] == ["remove app", "remove mid", "remove db"]
     assert host.agent.controller.intents().keys() == {"keep"}
@@ -358,7 +358,7 @@ def test_an_acyclic_set_never_deadlocks(
                     isinstance(i, Run) and i.note == "ResolvesDifferently"
                     for i in host.agent.controller.intents().values()
                 ):
-                    host.agent.controller.rollout([])
+                    host.agent.operator.rollout([])
                 host.settle(2)
             case "break":
                 few(host, **write(**{name: "]: {"}))

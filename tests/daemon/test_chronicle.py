@@ -274,7 +274,7 @@ def test_a_held_removal_its_approval_and_its_end_are_told() -> None:
         ("Held", "c", "OverBudget"),
     ]
     kept.events.clear()
-    agent.controller.approve([ServiceName("b")])
+    agent.operator.approve([ServiceName("b")])
     agent.settle(5)
     whats = [event.what for event in kept.events]
     assert whats[0] == "Approved"

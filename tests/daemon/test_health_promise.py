@@ -32,6 +32,7 @@ def answers(clock: VirtualClock, **parts: Any) -> Answers:
         "source": SimpleNamespace(id="folder:/specs", location="/specs", notice="", unverified="", kick=lambda: None),
         "scanner": SimpleNamespace(beat=clock.monotonic(), error=""),
         "controller": agent.controller,
+        "operator": agent.operator,
         "world": agent.world,
         "board": agent.board,
         "queue": WorkQueue(clock=clock),

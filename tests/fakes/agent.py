@@ -23,6 +23,7 @@ from agent.control.controller import Controller, Limits
 from agent.control.desired import DesiredState
 from agent.control.facts import Facts
 from agent.control.lending import Host
+from agent.control.operator import Operator
 from agent.control.reconciler import Reconciler
 from agent.control.task import TaskPool
 from agent.control.words import Words
@@ -143,6 +144,9 @@ class MiniAgent:
             memory=self.kept,
             words=words or Words(),
             limits=limits or Limits(),
+        )
+        self.operator = Operator(
+            self.controller, world=self.world, queue=self.queue, board=self.board, facts=facts, clock=clock
         )
         desk = Desk(
             queue=self.queue,

@@ -131,10 +131,12 @@ def noted(inputs: Inputs) -> Words:
         agreed.pop(name, None)
         if marked.service.protected != service.protected:
             protected[name] = service.protected
-        hosts.pop(name, None)
-        read_for = words.hosts.get(name, marked.service.host)
-        if service.host not in ("", marked.service.host):
-            hosts[name] = service.host
+        read_for = marked.service.host
+        if service.host != read_for or words.hosts:
+            hosts.pop(name, None)
+            if service.host not in ("", read_for):
+                hosts[name] = service.host
+            read_for = words.hosts.get(name, read_for)
         own, known = observed.generation(service.digest), words.agreed.get(name)
         in_effect = own is not None and own.service.shimlet == service.shimlet
         if in_effect and own is not None and own.service.spec_digest != service.spec_digest:

@@ -32,15 +32,20 @@ def intents(inputs: Inputs, judgement: Judgement) -> dict[ServiceName, Intent]:
         return _held_back(name, plan, inputs) is not plan[name]
 
     plan = planning.intents(inputs, judgement, waits=waits)
-    ordered = {name: _held_back(name, plan, inputs) for name in plan}
-    ordered.update(_in_reverse(plan, inputs))
-    return ordered
+    names = [service.name for service in _dependents(inputs.desired)] if inputs.desired is not None else []
+    held = {name: _held_back(name, plan, inputs) for name in names if name in plan}
+    return {**plan, **held, **_in_reverse(plan, inputs)}
 
 
 def needed(desired: DesiredState) -> frozenset[ServiceName]:
     """Every name that some service depends on."""
+    return frozenset(name for service in _dependents(desired) for name in service.depends_on)
+
+
+def _dependents(desired: DesiredState) -> list[Service]:
+    """Those that depend on others."""
     known = chain(desired.wanted.values(), (doubt.last for doubt in desired.doubts.values() if doubt.last is not None))
-    return frozenset(name for wanted in known for name in wanted.service.depends_on)
+    return [wanted.service for wanted in known if wanted.service.depends_on]
 
 
 def start_order(desired: DesiredState, names: Iterable[ServiceName]) -> list[ServiceName]:

@@ -288,7 +288,7 @@ class Controller:
                 source=desired.source,
                 seen=self._sightings.seen,
                 alive=self._sightings.alive,
-                empty=not desired.wanted and not desired.doubts and not desired.elsewhere,
+                empty=not desired.wanted and not desired.doubts,
                 replaced=self._sightings.replaced,
                 unread=desired.unread,
                 unexplained=desired.unexplained,

@@ -94,7 +94,7 @@ def _judgement(inputs: Inputs, desired: DesiredState, settings: Settings, clock:
             source=desired.source,
             seen=names,
             alive=bool(names or desired.elsewhere),
-            empty=not names and not desired.elsewhere,
+            empty=not names,
             replaced=words.identities.get(desired.source, desired.identity) != desired.identity,
             unread=desired.unread,
             unexplained=desired.unexplained,

@@ -381,3 +381,12 @@ def test_the_intents_of_what_waits_say_what_is_done_meanwhile() -> None:
     assert (old.note, old.service.digest) == ("Waiting", digest("old", 1))
     assert isinstance(new, Keep)
     assert not isinstance(new, Remove)
+
+
+def test_what_failed_says_so_whatever_it_depends_on() -> None:
+    host = Host()
+    mute(host, "app")
+    host.has(**pair()).settle(20)
+    assert why(host, "app").startswith("Burnt: ")
+    host.has(app=spec("app", "db"), x=spec("x"))
+    assert why(host, "app").startswith("Burnt: ")

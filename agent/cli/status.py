@@ -101,6 +101,7 @@ def picture(view: View, name: str | None, width: int) -> RenderableType:
         parts.append(show.table(*_fitting(rows, width), width=width, give=(3, 5)))
     else:
         parts.append(Text("no services"))
+    parts += [Text(show.clean(line), "dim") for line in _place(view["source"])]
     parts += [Text(show.clean(line), style) for line, style in _attention(view)]
     return Group(*parts)
 
@@ -115,6 +116,35 @@ def _suspended(view: View) -> Iterator[str]:
     yield f"all services{but} are suspended by an operator for {age}{because}; end it with: xmod-agent resume --all"
 
 
+def _place(source: View) -> Iterator[str]:
+    """Which commit is in force; nothing for a folder."""
+    if source["head"]:
+        behind = source["behind"] if source["head"] == source["revision"] else source["behind"] or None
+        yield f"{source['location']} at {_at(source['revision'], behind)}{_by(source['commit'])}"
+
+
+def _at(revision: str, behind: int | None) -> str:
+    """As in: a1b2c3d4e5 (2 behind). None: it is behind, and nobody knows by how much."""
+    count = "" if behind is None else f"{behind} "
+    return show.short(revision) + (f" ({count}behind)" if behind != 0 else "")
+
+
+def _by(commit: View | None) -> str:
+    """When, by whom, and what it said."""
+    if commit is None:
+        return ""
+    return f", {show.age(commit['at']) or '0s'} old, by {commit['author']}: {commit['subject']}"
+
+
+def _version(service: View) -> str:
+    """The commit that what runs comes from, else the one that last changed the document, else when it was read."""
+    if service["behind"] == 0:
+        change = service["change"]
+        return _at(change["commit"] if change else service["revision"], 0)
+    runs = service["runs"]
+    return _at(runs["commit"] if runs else service["revision"], service["behind"])
+
+
 def _row(service: View) -> tuple[str, ...]:
     return (
         service["name"],
@@ -123,7 +153,7 @@ def _row(service: View) -> tuple[str, ...]:
         _reason(service),
         show.age(service["since"]),
         " ".join(service["endpoints"]),
-        show.short(service["revision"]),
+        _version(service),
     )
 
 
@@ -169,6 +199,10 @@ def _facts(service: View, now: datetime) -> Iterator[tuple[str, str]]:
     yield "replicas", f"{service['ready']} of {service['replicas']} ready"
     yield "shimlet", f"{service['shimlet']}, goalset {service['goalset']}"
     yield "spec", ", revision ".join(part for part in (service["file"], show.short(service["revision"])) if part)
+    if service["change"]:
+        yield "changed", show.short(service["change"]["commit"]) + _by(service["change"])
+    if service["behind"] != 0:
+        yield "runs", _version(service) + _by(service["runs"])
     if service["wanted"] != service["routed"]:
         yield "wanted", f"{service['wanted'][:10]}, serving is {service['routed'][:10] or 'nothing'}"
     if service["wanted_since"]:

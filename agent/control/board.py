@@ -5,7 +5,7 @@ anything from these events: they are what people see.
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -83,14 +83,25 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Version:
+    """What a document once said. `spec`: its spec digest; `digest`: what that resolves to, "" if nobody asked."""
+
+    spec: str
+    change: Change
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The agent's opinion of one service.
 
     `wanted`: the digest that the spec resolves to ("" if none is known); `routed`: the digest that serves ("" if none).
     `wanted_since`: since when a wanted change is not in effect, None when it is. `blocked`: what stands in its way: none,
     held, suspended, failed or policy. `endpoints`: "http://host:port" of each routed replica. `since`: of this phase.
-    `change`: of the document as it is wanted now, None if no history is known. `stalled`: on its way for longer than its
-    goalset gives it.
+    `stalled`: on its way for longer than its goalset gives it.
+    `change`: of the document as it is wanted now, None if no history is known. `routed_spec`: the spec digest of what
+    serves; `runs`: the commit that its document comes from, None unless that is an older one; `behind`: how many commits
+    changed the document since, None if it is older and nobody knows by how many.
     """
 
     name: ServiceName
@@ -116,6 +127,9 @@ class Status:
     blocked: str = "none"
     change: Change | None = None
     stalled: bool = False
+    routed_spec: str = ""
+    runs: Change | None = None
+    behind: int | None = 0
 
 
 Listener: TypeAlias = Callable[[Status | None, Status | None], None]
@@ -130,15 +144,27 @@ class Board:
         self._telling = threading.Lock()
         self._statuses: dict[ServiceName, Status] = {}
         self._listeners: list[Listener] = []
+        self._trails: Mapping[ServiceName, tuple[Version, ...]] = {}
 
     def listen(self, listener: Listener) -> None:
         """Call it at each change from now on."""
         self._listeners.append(listener)
 
-    def put(self, status: Status) -> None:
-        """Write a status; its `since` is kept while the phase stays the same."""
+    def changed(self, trails: Mapping[ServiceName, tuple[Version, ...]]) -> None:
+        """What is known of the documents' pasts from now on, newest first; it is written into every status."""
+        with self._telling:
+            before, self._trails = self._trails, trails
+        for status in self.all().values():
+            if before.get(status.name) != trails.get(status.name):
+                self.put(replace(status, change=None, runs=None, behind=0), only_if=status)
+
+    def put(self, status: Status, *, only_if: Status | None = None) -> None:
+        """Write a status; its `since` is kept while the phase stays the same. `only_if`: this one stands there."""
         with self._telling:
             before = self._statuses.get(status.name)
+            if only_if is not None and before is not only_if:
+                return
+            status = traced(status, self._trails.get(status.name, ()))
             if before is not None and before.phase == status.phase:
                 status = replace(status, since=before.since)
             if before == status:
@@ -166,3 +192,16 @@ class Board:
         """All statuses, as of now, by name."""
         with self._lock:
             return dict(sorted(self._statuses.items()))
+
+
+def traced(status: Status, trail: Sequence[Version]) -> Status:
+    """The status with what is known of its document's past."""
+    if not trail:
+        return status
+    change = trail[0].change
+    if not status.routed or status.routed == status.wanted:
+        return replace(status, change=change, runs=None, behind=0)
+    for older, version in enumerate(trail):
+        if status.routed == version.digest or status.routed_spec == version.spec:
+            return replace(status, change=change, runs=version.change if older else None, behind=older)
+    return replace(status, change=change, runs=None, behind=None)

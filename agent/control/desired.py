@@ -1,20 +1,22 @@
 """Snapshot → what is wanted: each file is valid, invalid or absent, and an invalid one keeps its last good word.
 
 No word is taken from a file that has any error, and none is lost by it: the services that it named last, or that its
-bytes name, whose mark names it, or that disappeared when it became invalid, are vouched for. A name in two files is in
-doubt in both, and so are those that wait for each other in a ring.
-An unchanged file is not parsed again, unless what is wrong with it may have passed.
+bytes name, whose mark names it, or that disappeared when it became invalid, are vouched for. What was not seen by us may
+be recalled from the source's history. A name in two files is in doubt in both, and so are those that wait for each other
+in a ring. An unchanged file is not parsed again, unless what is wrong with it may have passed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from agent.contracts import ServiceName
 from agent.control.dependency import rings
 from agent.control.dependency import told as ring_told
+from agent.control.lineage import LastWord, named_in
 from agent.source.snapshot import Snapshot, SourceFile
 from agent.spec.resolve import FileReading, Wanted
+from agent.spec.said import Said
 
 ReadFile = Callable[[str, bytes], FileReading]
 Begin = Callable[[Sequence[bytes]], None]
@@ -25,22 +27,27 @@ Begin = Callable[[Sequence[bytes]], None]
 class InvalidFile:
     """A file that is not in effect. `content` is None if it could not be read at all.
 
-    `quarrel`: it is valid, but another file holds one of its names, too.
+    `quarrel`: it is valid, but another file holds one of its names, too. `passing`: it may become valid as it is.
     """
 
     path: str
     errors: tuple[str, ...]
     content: bytes | None = None
     quarrel: bool = False
+    passing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """A name whose file is invalid, or that stands in two files. `last`: its last good word, if one is remembered."""
+    """A name whose file is invalid, or that stands in two files. `last`: its last good word, if one is remembered.
+
+    `older`: the spec digests that it is known to follow, of a word that history told; what runs may be newer than that.
+    """
 
     reason: str
     message: str
     last: Wanted | None = None
+    older: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,7 @@ class DesiredState:
 
     `unexplained`: invalid files that were never read whole since the agent started, so that nobody knows whom they name.
     `elsewhere`: names that valid files want on other hosts, and none here. `host`: for which host it was read.
+    `said`: what the documents of each file say that can be parsed.
     """
 
     source: str
@@ -62,6 +70,7 @@ class DesiredState:
     unexplained: tuple[str, ...] = ()
     elsewhere: frozenset[ServiceName] = frozenset()
     host: str = ""
+    said: Mapping[str, Mapping[ServiceName, Said]] = field(default_factory=dict)
 
     @property
     def unread(self) -> tuple[str, ...]:
@@ -85,7 +94,7 @@ class DesiredState:
         if known is not None:
             return known
         for bad in self.invalid:
-            if bad.path == file or bad.content is None or _names(bad.content, name):
+            if bad.path == file or bad.content is None or named_in(bad.content, name):
                 why = "cannot be read" if bad.content is None else "is invalid and may name it"
                 return Doubt("SpecInvalid", f"{bad.path} {why}: {bad.errors[0]}")
         return None
@@ -119,7 +128,22 @@ class DesiredReader:
         self._last: dict[ServiceName, Wanted] = {}
         self._digests: dict[str, str] = {}
         self._whole: frozenset[str] = frozenset()  # paths that were valid since the agent started
+        self._recalled: dict[str, LastWord] = {}  # by path, for files that are invalid
         self._state: DesiredState | None = None
+
+    def recall(self, revision: str, words: Iterable[LastWord]) -> bool:
+        """History tells the last good words of files that are invalid at this revision; False: that is over."""
+        if self._state is None or self._state.revision != revision:
+            return False
+        bad = {file.path for file in self._state.invalid if not file.quarrel}
+        for word in words:
+            if word.path in bad:
+                self._recalled[word.path] = word
+                self._whole |= {word.path}
+                if word.wanted:
+                    self._good[word.path] = tuple(_stands(w, self._state.source, word.path) for w in word.wanted)
+        self._state = None
+        return True
 
     def read(self, snapshot: Snapshot) -> DesiredState:
         """What this snapshot wants, given what earlier ones said."""
@@ -138,10 +162,11 @@ class DesiredReader:
         for file in snapshot.files:
             errors = self._errors(file, snapshot, reads)
             if errors:
-                invalid.append(InvalidFile(file.path, errors, file.content))
+                passing = file.path in reads and reads[file.path].reading.passing
+                invalid.append(InvalidFile(file.path, errors, file.content, passing=passing))
                 good[file.path] = self._good.get(file.path, ())
                 message = f"{file.path}: {errors[0]}"
-                doubts.update({w.service.name: Doubt("SpecInvalid", message, w) for w in good[file.path]})
+                doubts.update({w.service.name: self._doubt(file.path, message, w) for w in good[file.path]})
             else:
                 good[file.path] = reads[file.path].reading.wanted
                 elsewhere.update(reads[file.path].reading.elsewhere)
@@ -159,6 +184,7 @@ class DesiredReader:
                 invalid.extend(InvalidFile(path, (error,), b"", quarrel=True) for path, error in dict(told).items())
         self._break_rings(invalid, wanted_now, doubts)
         self._blame(snapshot, invalid, wanted_now, doubts, good)
+        self._vouch(invalid, wanted_now, doubts)
         self._whole |= reads.keys() - {bad.path for bad in invalid if not bad.quarrel}
         self._reads, self._good = reads, good
         self._last = {**{n: d.last for n, d in doubts.items() if d.last is not None}, **wanted_now}
@@ -178,6 +204,7 @@ class DesiredReader:
             ),
             elsewhere=frozenset(elsewhere - wanted_now.keys()),
             host=self._host,
+            said={path: read.reading.said for path, read in reads.items()},
         )
         return self._state
 
@@ -197,6 +224,21 @@ class DesiredReader:
                 doubts[name] = Doubt("DependencyCycle", f"{file}:{bad.line}: {ring_told(ring)}", self._last.get(name))
                 told.setdefault(file, f"{bad.line}:1: spec.dependsOn: {ring_told(ring)}")
         invalid.extend(InvalidFile(path, (error,), b"", quarrel=True) for path, error in sorted(told.items()))
+
+    def _doubt(self, path: str, message: str, last: Wanted) -> Doubt:
+        recalled = self._recalled.get(path)
+        return Doubt("SpecInvalid", message, last, recalled.older.get(last.service.name) if recalled else None)
+
+    def _vouch(
+        self, invalid: list[InvalidFile], wanted: dict[ServiceName, Wanted], doubts: dict[ServiceName, Doubt]
+    ) -> None:
+        """What disappeared, by history's word, in the moment in which a file became invalid may be in that file."""
+        bad = {file.path: file.errors[0] for file in invalid if not file.quarrel}
+        self._recalled = {path: word for path, word in self._recalled.items() if path in bad}
+        for path, word in self._recalled.items():
+            message = f"it disappeared when {path} became invalid: {bad[path]}"
+            for name in word.lost - wanted.keys() - doubts.keys():
+                doubts[name] = Doubt("SpecInvalid", message)
 
     def _blame(
         self,
@@ -238,6 +280,5 @@ class DesiredReader:
         return read if read is not None and read.digest == file.digest and not read.reading.passing else None
 
 
-def _names(content: bytes, name: ServiceName) -> bool:
-    """The name stands in these bytes, in whatever Unicode an editor saved them."""
-    return any(name.encode(encoding) in content for encoding in ("utf-8", "utf-16-le", "utf-16-be"))
+def _stands(wanted: Wanted, source: str, file: str) -> Wanted:
+    return replace(wanted, service=replace(wanted.service, source=source, file=file))

@@ -91,6 +91,7 @@ def status(
         goal=look.goal,
         wanted=wish.digest if wish is not None else "",
         routed=routed.service.digest if routed is not None else "",
+        routed_spec=routed.service.spec_digest if routed is not None else "",
         revision=walked.revision if walked is not None else "",
         file=shown.file if shown is not None else "",
         replicas=shown.replicas if shown is not None else 0,

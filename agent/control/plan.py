@@ -197,7 +197,7 @@ def intents(
         if name not in plan:
             plan[name] = _unwanted(name, found, desired, judgement, inputs)
     for name, doubt in desired.doubts.items():
-        if doubt.last is not None:
+        if doubt.last is not None and _follows(doubt.last, doubt.older, places.get(name, ())):
             plan[name] = _noted(_wanted(doubt.last, places.get(name, ()), inputs), doubt)
     for name, found in places.items():
         if name in inputs.forgetting:
@@ -264,6 +264,14 @@ def _wanted(wanted: Wanted, found: Sequence[tuple[str, Observed]], inputs: Input
             return Run(kept, "ResolvesDifferently", message, after, again)
         return Remove(elsewhere[0], service)
     return Run(service, restart_after=after, retry=again)
+
+
+def _follows(last: Wanted, older: frozenset[str] | None, found: Sequence[tuple[str, Observed]]) -> bool:
+    """What runs is not newer than this word: history tells only what is valid by the policy and settings of today."""
+    if older is None:
+        return True
+    running = [applied for applied in (_newest(observed) for _, observed in found) if applied is not None]
+    return all(g.service.digest == last.service.digest or g.service.spec_digest in older for g in running)
 
 
 def _noted(intent: Intent, doubt: Doubt) -> Intent:

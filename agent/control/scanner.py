@@ -5,12 +5,14 @@ A source that cannot be read changes nothing: the last snapshot stays in force, 
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from agent.clock import Clock
 from agent.contracts import Transient
 from agent.control.desired import DesiredReader, DesiredState
 from agent.control.facts import SourceFacts
+from agent.control.lineage import LastWord
+from agent.control.provenance import Provenance
 from agent.source.snapshot import Snapshot, Source
 
 log = logging.getLogger("xmod.scanner")
@@ -31,6 +33,7 @@ class Scanner:
         source: Source,
         reader: DesiredReader,
         take: Callable[[DesiredState], None],
+        provenance: Provenance | None = None,
         facts: SourceFacts,
         clock: Clock,
         interval: float,
@@ -39,6 +42,9 @@ class Scanner:
         self._source = source
         self._reader = reader
         self._take = take
+        self._provenance = provenance
+        self._taking = threading.Lock()
+        self._snapshot: Snapshot | None = None
         self._facts = facts
         self._clock = clock
         self._interval = interval
@@ -69,17 +75,33 @@ class Scanner:
                 log.warning("source cannot be read, the last word stays in force", extra={"error": str(error)})
                 self._facts.unread(str(error))
             self.error = str(error)
+            if self._provenance is not None:
+                self._provenance.see(self._source.head)
             self.beat = self._clock.monotonic()
             return False
         if self.error:
             log.info("source can be read again", extra={"revision": snapshot.revision})
             self._facts.unread("")
         self.error = ""
-        desired = self._reader.read(snapshot)
-        self._tell(snapshot, desired)
-        self._take(desired)
+        with self._taking:
+            desired = self._reader.read(snapshot)
+            self._tell(snapshot, desired)
+            self._hand_on(snapshot, desired)
         self.beat = self._clock.monotonic()
         return True
+
+    def recall(self, revision: str, words: Sequence[LastWord]) -> None:
+        """History tells the last good words of invalid files; for any thread."""
+        with self._taking:
+            snapshot = self._snapshot
+            if snapshot is not None and self._reader.recall(revision, words):
+                self._hand_on(snapshot, self._reader.read(snapshot))
+
+    def _hand_on(self, snapshot: Snapshot, desired: DesiredState) -> None:
+        self._snapshot = snapshot
+        if self._provenance is not None:
+            self._provenance.take(snapshot, desired, self._source.head)
+        self._take(desired)
 
     def _tell(self, snapshot: Snapshot, desired: DesiredState) -> None:
         digests = {file.path: file.digest for file in snapshot.files}

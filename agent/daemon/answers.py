@@ -12,6 +12,7 @@ from agent.control.board import Board
 from agent.control.controller import Controller
 from agent.control.desired import DesiredState
 from agent.control.operator import Operator
+from agent.control.provenance import Provenance
 from agent.control.scanner import Scanner
 from agent.control.words import UnknownNameError
 from agent.control.workqueue import WorkQueue
@@ -53,6 +54,7 @@ class Answers:
     threads: Threads
     source: Source
     scanner: Scanner
+    provenance: Provenance
     controller: Controller
     operator: Operator
     world: World
@@ -68,6 +70,7 @@ class Answers:
         desired = self.controller.desired()
         held = self.controller.held()
         untold = (teller.trouble for teller in self.tellers)
+        history = f"history is not known: {self.provenance.trouble}" if self.provenance.trouble else ""
         return AgentView(
             version=__version__,
             instance=self.settings.agent.instance,
@@ -77,7 +80,7 @@ class Answers:
             worlds=tuple(WorldView(n, sight.seen_at, sight.error) for n, sight in sorted(self.world.sights().items())),
             services=tuple(self.board.all().values()),
             held=tuple(HeldPrune(n, h.reason, h.message, h.since) for n, h in sorted(held.items())),
-            notices=tuple(notice for notice in (self.source.notice, *self.journal.notices, *untold) if notice),
+            notices=tuple(said for said in (self.source.notice, history, *self.journal.notices, *untold) if said),
             memory_is_new=not self.remembers and self.controller.inherited,
             host=str(parts.host_of(self.settings)),
             suspended=self._suspended(),
@@ -95,6 +98,7 @@ class Answers:
                 source.id, source.location, "", None, 0, (), self.scanner.error, unverified=source.unverified
             )
         invalid = tuple(InvalidFile(bad.path, bad.errors) for bad in desired.invalid)
+        place = self.provenance.place
         return SourceView(
             desired.source,
             desired.location,
@@ -105,6 +109,9 @@ class Answers:
             self.scanner.error,
             len(desired.elsewhere),
             unverified=self.source.unverified,
+            head=place.head,
+            behind=place.behind,
+            commit=place.commit,
         )
 
     def alive(self) -> str:

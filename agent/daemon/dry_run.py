@@ -4,6 +4,7 @@ It only reads: not even a corrupt memory is set aside, that is told and left to 
 """
 
 import logging
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -14,6 +15,7 @@ from agent.control import gate, waiting
 from agent.control import plan as planning
 from agent.control.desired import DesiredReader, DesiredState
 from agent.control.plan import Forget, Inputs, Intent, Keep, Remove, Run
+from agent.control.provenance import find, questions
 from agent.control.rollout import burnt_reason
 from agent.control.words import Words
 from agent.control.world import Sight
@@ -22,6 +24,8 @@ from agent.daemon.parts import StartError
 from agent.journal import Journal
 from agent.registry import Registry
 from agent.settings import Settings
+from agent.source.snapshot import Snapshot
+from agent.spec.resolve import Resolver
 from agent.surface.plan_view import Action, PlanRow, PlanView
 
 logger = logging.getLogger("xmod.plan")
@@ -39,7 +43,7 @@ def plan(settings: Settings, *, here: bool = True) -> PlanView:
         reader = DesiredReader(resolver.read_file, str(resolver.host), begin=resolver.begin)
         source = parts.source_of(settings, clock, dry=True)
         try:
-            desired = reader.read(source.look())
+            desired = _read(source.look(), reader, resolver)
         finally:
             source.close()
         words = _words(settings) if here else Words()
@@ -61,6 +65,19 @@ def plan(settings: Settings, *, here: bool = True) -> PlanView:
         rows.append(row if here or row.action is not Action.CREATE else replace(row, action=Action.RUN))
     unseen = [f"{name}: {sight.error}" for name, sight in sights.items() if sight.error]
     return PlanView(tuple(rows), "; ".join(unseen), "" if here else desired.host, len(desired.elsewhere))
+
+
+def _read(snapshot: Snapshot, reader: DesiredReader, resolver: Resolver) -> DesiredState:
+    """What it wants; history is asked for the last good words of what is invalid, as a run would."""
+    desired = reader.read(snapshot)
+    invalid = questions(desired)
+    if snapshot.past is None or not invalid:
+        return desired
+    found = find(snapshot.past, snapshot.revision, (), invalid, read_file=resolver.read_file, stop=threading.Event())
+    if found.trouble:
+        logger.warning("history is not known", extra={"error": found.trouble})
+    reader.recall(snapshot.revision, found.words)
+    return reader.read(snapshot)
 
 
 def _words(settings: Settings) -> Words:
@@ -140,7 +157,7 @@ def _run_row(name: ServiceName, run: Run, observed: Observed) -> PlanRow:
     service = run.service
     if run.note == waiting.WAITING:
         return PlanRow(Action.REPLACE, name, service.shimlet, f"waits {run.message}")
-    if run.note:
+    if run.note and observed.generation(service.digest) is not None:
         return PlanRow(Action.KEEP, name, service.shimlet, f"{run.note}: {run.message}")
     burnt = burnt_reason(service, observed, {})
     if burnt:
@@ -148,7 +165,8 @@ def _run_row(name: ServiceName, run: Run, observed: Observed) -> PlanRow:
     own = observed.generation(service.digest)
     older = [g for g in observed.generations if g.service.digest != service.digest and g.fate is not Fate.FAILED]
     if own is None and not older:
-        return PlanRow(Action.CREATE, name, service.shimlet, f"{service.replicas} replica(s)")
+        note = f", the last good word: {run.message}" if run.note else ""
+        return PlanRow(Action.CREATE, name, service.shimlet, f"{service.replicas} replica(s){note}")
     if own is None:
         return PlanRow(Action.REPLACE, name, service.shimlet, _difference(older[-1].service.workload, service.workload))
     if older or len(own.live) != service.replicas or own.drift:

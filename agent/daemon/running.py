@@ -19,6 +19,7 @@ from agent.control.controller import Controller, Limits
 from agent.control.desired import DesiredReader, DesiredState
 from agent.control.lending import Host
 from agent.control.operator import Operator
+from agent.control.provenance import Provenance
 from agent.control.reconciler import Reconciler
 from agent.control.scanner import Scanner
 from agent.control.task import TaskPool
@@ -146,10 +147,17 @@ class Running:
             clock=clock,
             resync=self._resync,
         )
+        self._provenance = Provenance(
+            board=self._board,
+            read_file=resolver.read_file,
+            recall=lambda revision, words: self._scanner.recall(revision, words),
+            clock=clock,
+        )
         self._scanner = Scanner(
             source=self._source,
             reader=DesiredReader(resolver.read_file, str(parts.host_of(settings)), begin=resolver.begin),
             take=self._take,
+            provenance=self._provenance,
             facts=facts,
             clock=clock,
             interval=supervisor.interval(settings.agent.rescan_interval),
@@ -163,6 +171,7 @@ class Running:
             threads=self._threads,
             source=self._source,
             scanner=self._scanner,
+            provenance=self._provenance,
             controller=self._controller,
             operator=Operator(
                 self._controller,
@@ -215,6 +224,8 @@ class Running:
         self._chronicle.begin(f"instance {self._settings.agent.instance}, {self._source.location}")
         self._board.listen(self._chronicle.heard)
         self._threads.start("journal", self._journal.run)
+        self._board.listen(self._provenance.heard)
+        self._threads.start("history", self._provenance.run)
         self._threads.start("source", self._scanner.run)
         self._scanner.passed.wait(_FIRST_PASS)
         for name, shimlet in worlds.items():
@@ -339,7 +350,8 @@ class Running:
     def _settled(self) -> bool | None:
         """Whether all services are as wanted; None while something is on its way."""
         sights = self._world.sights().values()
-        if self._controller.desired() is None or any(s.services is None and not s.error for s in sights):
+        unseen = any(sight.services is None and not sight.error for sight in sights)
+        if self._controller.desired() is None or self._provenance.busy or unseen:
             return None
         statuses = [self._board.get(name) for name in self._controller.intents()]
         now = self._clock.now()
@@ -379,5 +391,6 @@ def _told(before: Status | None, after: Status | None) -> None:
                 "goal": after.goal,
                 "reason": after.converged.reason,
                 "detail": after.converged.message,
+                **({"revision": after.change.commit, "author": after.change.author} if after.change else {}),
             },
         )

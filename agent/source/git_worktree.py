@@ -19,7 +19,7 @@ from threading import Event
 
 from agent.clock import Clock
 from agent.contracts import Transient
-from agent.source.git_command import GitFailed, ask
+from agent.source.git_command import GitFailed, Repository, ask
 from agent.source.git_history import History, knew
 from agent.source.git_object import Commit, Missing, Objects
 from agent.source.git_past import GitPast
@@ -149,7 +149,8 @@ class WorkTreeSource:
             if before is not None and (before.revision, before.identity) == (commit.oid, identity):
                 return replace(before, location=self._located(tree), read_at=self._clock.now())
             files = self._files(objects, tree, commit)
-        past = GitPast(tree.repository, tree.path, limits=self._limits, git_dir=tree.common_dir)
+        here = Repository(tree.repository.words, {**tree.repository.env, "GIT_ALLOW_PROTOCOL": "none"})
+        past = GitPast(here, tree.path, limits=self._limits, git_dir=tree.common_dir)
         location, now = self._located(tree), self._clock.now()
         return Snapshot(self.id, location, commit.oid, identity, files, now, commit.entry, past)
 

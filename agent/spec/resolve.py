@@ -9,27 +9,26 @@
 """
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from agent.contracts import Digest, Service, ServiceName, digest_of
+from agent.contracts import Service, ServiceName, digest_of
 from agent.spec.bounds import excesses
 from agent.spec.complaint import Fault, closest, faults, field, instead
 from agent.spec.document import API_VERSION, KIND, DeploySpec, Spec
-from agent.spec.encrypted import NO_DECRYPTER, Decrypter, Locked, alike, discreet, is_encrypted, laid_over, refusals
+from agent.spec.encrypted import NO_DECRYPTER, Decrypter, Locked, discreet, is_encrypted, laid_over, refusals
 from agent.spec.engine import Engines
 from agent.spec.hosts import HostId, Selection, meeting, selects
 from agent.spec.overriding import Choice, choices, empty, merged, placed, refused
 from agent.spec.policy import Policy
 from agent.spec.reading import Document, Path, Positions, Problem, adornment, read
 from agent.spec.rules import contradictions, model_path, restarted_at
+from agent.spec.said import Said, said_by, spec_digest
 from agent.spec.workload import IMAGE_PASSWORD, Found, Words, image_login, program_name, sealed_name, workload
 
 _GROUP = "xmod.dev/"
@@ -72,13 +71,14 @@ class Wanted:
 class FileReading:
     """What a file wants; with any problem, nothing. `elsewhere`: the services that it wants on other hosts.
 
-    `passing`: the problem may pass without a change of the file.
+    `passing`: the problem may pass without a change of the file. `said`: what its documents say, whatever is thought of it.
     """
 
     wanted: tuple[Wanted, ...]
     problems: tuple[Problem, ...]
     elsewhere: tuple[ServiceName, ...] = ()
     passing: bool = False
+    said: Mapping[ServiceName, Said] = dataclasses.field(default_factory=dict)
 
 
 class _Elsewhere(NamedTuple):
@@ -122,9 +122,9 @@ class Resolver:
         reading = read(content)
         if reading.problems:
             return FileReading((), reading.problems)
-        if any(is_encrypted(document.data) for document in reading.documents):
-            return self._encrypted(path, content, reading.documents)
-        return self._file(path, content, reading.documents)
+        encrypted = any(is_encrypted(document.data) for document in reading.documents)
+        read_as = self._encrypted if encrypted else self._file
+        return replace(read_as(path, content, reading.documents), said=said_by(reading.documents))
 
     def _encrypted(self, path: str, content: bytes, documents: Sequence[Document]) -> FileReading:
         problems = _unopenable(content, documents)
@@ -283,7 +283,7 @@ def _wanted(words: Words, body: Mapping[str, Any], *, host: str, file: str, foun
         name=ServiceName(metadata.name),
         workload=made,
         digest=digest_of(made),
-        spec_digest=_spec_digest(metadata.name, body),
+        spec_digest=spec_digest(metadata.name, body),
         shimlet=words.shimlet,
         goalset=words.goalset,
         replicas=spec.replica_count,
@@ -312,8 +312,6 @@ def _secrets(words: Words, found: Document) -> dict[str, str]:
     return {sealed_name(words.document, key): value for key, value in values.items() if value is not None}
 
 
-_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-_WHERE_AND_WHEN = frozenset({"hosts", "overrides", "dependsOn"})
 _SPEC_FIELDS = frozenset(info.alias or name for name, info in Spec.model_fields.items())
 
 
@@ -365,10 +363,3 @@ def _envelope(data: dict[str, Any]) -> list[Fault] | None:
 
 def _no_such(key: str, word: str, known: Iterable[str]) -> Fault:
     return Fault(("spec", key), f'there is no "{word}" here; {instead(word, sorted(known))}')
-
-
-def _spec_digest(name: str, body: Mapping[str, Any]) -> Digest:
-    if not _WHERE_AND_WHEN.isdisjoint(body):
-        body = {key: value for key, value in body.items() if key not in _WHERE_AND_WHEN}
-    text = alike(_CANONICAL.encode({"name": name, "spec": body}))
-    return Digest(hashlib.sha256(text.encode()).hexdigest())

@@ -69,6 +69,12 @@ _ROWS = (
     MetricRow(
         "xmod_source_unverified", "state", ("reason",), "1 while the newest commit is held because of its signature"
     ),
+    MetricRow(
+        "xmod_source_behind_commits", "state", (), "Commits that the newest known one is ahead of the one in force"
+    ),
+    MetricRow(
+        "xmod_source_commit_timestamp_seconds", "state", (), "When the commit in force was made; none for a folder"
+    ),
     MetricRow("xmod_build_info", "state", ("version",), "Always 1"),
     MetricRow("xmod_last_full_scan_timestamp_seconds", "gauge", (), "Heartbeat: the end of the last full scan"),
     MetricRow(
@@ -288,6 +294,11 @@ class _State(Collector):
         yield _told("xmod_source_last_success_timestamp_seconds", [((), read_at.timestamp() if read_at else 0.0)])
         held = view.source.unverified
         yield _told("xmod_source_unverified", (((reason,), float(reason == held)) for reason in UNVERIFIED))
+        source = view.source
+        known = source.head and source.behind is not None
+        yield _told("xmod_source_behind_commits", [((), float(source.behind or 0))] if known else [])
+        made = [((), source.commit.at.timestamp())] if source.commit else []
+        yield _told("xmod_source_commit_timestamp_seconds", made)
         yield _told("xmod_build_info", [((view.version,), 1.0)])
         lanes = tuple(self._lanes())
         yield _told("workqueue_depth", (((lane.lane,), float(lane.depth)) for lane in lanes))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from agent.control.board import Status
+from agent.control.board import Change, Status
 from agent.journal import Event
 
 
@@ -62,6 +62,8 @@ class SourceView:
 
     `elsewhere`: how many services it wants on other hosts.
     `unverified`: why the newest commit does not count (snapshot.UNVERIFIED), "" if it does.
+    `head`: the newest commit that is known, "" for a folder; `behind`: how many commits it is ahead of the revision, None
+    if nobody knows; `commit`: the revision, as people know it.
     """
 
     id: str
@@ -73,6 +75,9 @@ class SourceView:
     error: str = ""
     elsewhere: int = 0
     unverified: str = ""
+    head: str = ""
+    behind: int | None = 0
+    commit: Change | None = None
 
 
 @dataclass(frozen=True, slots=True)

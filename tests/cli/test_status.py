@@ -12,7 +12,7 @@ from rich.console import Console
 from agent.cli import show
 from agent.cli.status import picture
 from agent.control import gate
-from agent.control.board import Phase
+from agent.control.board import Change, Phase
 from agent.surface import wire
 from agent.surface.operations import HeldPrune, InvalidFile, SourceView, SuspensionView, WorldView
 from tests.fakes.operations import NOW, FakeOperations, a_status
@@ -142,6 +142,38 @@ def test_that_all_is_suspended_stands_at_the_top_with_its_reason_and_its_end():
     assert first.endswith(" (maintenance); end it with: xmod-agent resume --all")
     assert drawn(view, "slow", width=200).splitlines()[0] == first
     assert "are suspended" not in drawn(FakeOperations().agent)
+
+
+def a_change(commit: str, subject: str) -> Change:
+    return Change(commit, "Ann", NOW - timedelta(hours=3), subject)
+
+
+def test_in_git_mode_it_says_which_commit_is_in_force_and_how_many_newer_ones_there_are():
+    view = FakeOperations().agent
+    source = replace(view.source, head=view.source.revision, commit=a_change(view.source.revision, "Take v2"))
+    assert "/srv/specs at 0123456789, " in drawn(replace(view, source=source))
+    assert ", by Ann: Take v2" in drawn(replace(view, source=source))
+    assert "behind" not in drawn(replace(view, source=source))
+    held = replace(source, head="fedcba9876543210", behind=2)
+    assert "/srv/specs at 0123456789 (2 behind), " in drawn(replace(view, source=held))
+    assert "at 0123456789 (behind), " in drawn(replace(view, source=replace(held, behind=None)))
+    assert " at 0123456789" not in drawn(view), "a folder has no commits"
+
+
+def test_a_service_is_told_with_its_commit_and_how_many_changes_what_serves_is_behind():
+    change, runs = a_change("b" * 40, "Take v2"), a_change("a" * 40, "Begin")
+    right = a_status("qwen", change=change)
+    older = a_status("old", Phase.DEGRADED, change=change, runs=runs, behind=2)
+    view = replace(FakeOperations().agent, services=(right, older))
+    [first, second] = [line for line in drawn(view, width=160).splitlines() if line.startswith(("qwen", "old"))]
+    assert first.rstrip().endswith("bbbbbbbbbb")
+    assert second.rstrip().endswith("aaaaaaaaaa (2 behind)")
+    detail = drawn(view, "old", width=160)
+    assert "changed    bbbbbbbbbb, " in detail
+    assert ", by Ann: Take v2" in detail
+    assert "runs       aaaaaaaaaa (2 behind), " in detail
+    unknown = replace(view, services=(replace(older, runs=None, behind=None),))
+    assert "0123456789 (behind)" in drawn(unknown, "old", width=160)
 
 
 def test_what_cannot_be_seen_is_told():

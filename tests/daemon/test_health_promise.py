@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from agent.contracts import ServiceName
+from agent.control.provenance import Place
 from agent.control.workqueue import Priority, WorkQueue
 from agent.daemon.answers import Answers
 from agent.daemon.threads import Threads
@@ -31,6 +32,7 @@ def answers(clock: VirtualClock, **parts: Any) -> Answers:
         "threads": Threads(),
         "source": SimpleNamespace(id="folder:/specs", location="/specs", notice="", unverified="", kick=lambda: None),
         "scanner": SimpleNamespace(beat=clock.monotonic(), error=""),
+        "provenance": SimpleNamespace(place=Place(), trouble=""),
         "controller": agent.controller,
         "operator": agent.operator,
         "world": agent.world,

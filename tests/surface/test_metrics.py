@@ -41,6 +41,8 @@ NAMES = {
     "xmod_service_serving": ("gauge", "service"),
     "xmod_service_suspended": ("gauge", "service"),
     "xmod_source_errors_total": ("counter", ""),
+    "xmod_source_behind_commits": ("gauge", ""),
+    "xmod_source_commit_timestamp_seconds": ("gauge", ""),
     "xmod_source_last_success_timestamp_seconds": ("gauge", ""),
     "xmod_source_revision_info": ("gauge", "revision"),
     "xmod_source_unverified": ("gauge", "reason"),

@@ -27,6 +27,7 @@ from agent.contracts import (
 
 _PULL_AGAIN = 30.0  # seconds after an image registry could not be reached
 _REFUSED_AGAIN = 300.0  # seconds after it said no
+_LOGIN_AGAIN = 30.0  # seconds until it is looked whether a refused login became another
 _RESTART_CAP = 300.0  # seconds between restarts of something that keeps exiting
 
 
@@ -43,7 +44,8 @@ class ImagePresent:
         image = ctx.target.workload.image
         if ctx.images is None or not image or ctx.generation is not None or ctx.images.has_image(image):
             return Achieved()
-        pull = ctx.tasks.state(self._key(image, _login(ctx)))
+        login = _login(ctx)
+        pull = ctx.tasks.state(self._key(image, login))
         if pull is None:
             return Pending("Pulling", f"image {image} is not here yet")
         if pull.running:
@@ -51,7 +53,8 @@ class ImagePresent:
         if pull.error is None:
             return Pending("Pulling", f"image {image} was pulled and is gone again")
         reason = "ImageRefused" if isinstance(pull.error, Permanent) else "ImagePullFailed"
-        return Pending(reason, str(pull.error), retry_after=max(1.0, self._wait(ctx)))
+        pause = max(1.0, self._wait(ctx))
+        return Pending(reason, str(pull.error), retry_after=pause if login is None else min(pause, _LOGIN_AGAIN))
 
     def ensure(self, ctx: GoalContext) -> None:
         """Begin a pull, unless one runs or failed just now."""

@@ -101,6 +101,17 @@ def test_other_credentials_are_another_try_and_one_task_for_all_who_have_the_sam
     assert keys[0] != ImagePresent()._key("web:v1", Credentials("a", "x")), "it tells another process nothing"
 
 
+def test_a_refused_login_is_looked_at_again_soon_and_tried_again_late() -> None:
+    goal, ctx = ImagePresent(), image(None, target=PRIVATE, secrets=Vault({"/token": "geheim"}))
+    tasks = Begun({goal._key("web:v1", Credentials("robot", "geheim")): ended(Permanent("no"), 10.0)})
+    assert goal.is_achieved(replace(ctx, tasks=tasks)) == Pending("ImageRefused", "no", 30.0)
+    goal.ensure(replace(ctx, tasks=tasks, images=Shown()))
+    assert tasks.begun == [], "the same would be refused again"
+    other = replace(ctx, tasks=tasks, images=Shown(), secrets=Vault({"/token": "other"}))
+    goal.ensure(other)
+    assert len(tasks.begun) == 1
+
+
 def test_a_login_that_cannot_be_read_begins_no_pull_and_is_no_matter_once_the_image_is_here() -> None:
     store = Shown()
     ctx = moment(images=store, target=PRIVATE, secrets=Vault())

@@ -322,15 +322,14 @@ class Running:
             self._threads.start(f"list-{name}", watcher.list)
 
     def _take(self, desired: DesiredState) -> None:
-        """A snapshot may name a shimlet that was not in use yet, and change a secret without changing a spec."""
+        """A snapshot may name a shimlet that was not in use yet; and what is looked at because of it finds its secrets."""
         named = {w.service.shimlet for w in desired.wanted.values()} - self._known
         self._known |= named
         for name in sorted(named):
             self._engage(name, self._made(name))
         self._chronicle.read(desired)
-        changed = self._secrets.keep(desired.secrets)
+        self._secrets.keep(desired.secrets)
         self._controller.take(desired)
-        self._controller.hint(changed)
 
     def _news(self, shimlet: str, seen: Observed) -> None:
         """What local worlds hold, the ledger knows."""

@@ -35,15 +35,14 @@ class HostSecrets:
         self._known: dict[str, tuple[bytes, bool]] = {}
         self._kept: Mapping[ServiceName, Mapping[str, str]] = {}
 
-    def keep(self, decrypted: Mapping[ServiceName, Mapping[str, str]]) -> frozenset[ServiceName]:
-        """What specs of these services hold, by SecretRef.name; the names of services of which something changed.
+    def keep(self, decrypted: Mapping[ServiceName, Mapping[str, str]]) -> None:
+        """Remember what the newest specs of these services hold, by SecretRef.name.
 
         A value that the newest spec of a service holds no more is kept: its older generation may have to come back.
         """
         before = self._kept
         spoken = ((name, {**before.get(name, {}), **values}) for name, values in decrypted.items())
         self._kept = {name: values for name, values in spoken if values}
-        return frozenset(name for name, values in self._kept.items() if values != before.get(name, {}))
 
     def read(self, workload: Workload) -> Mapping[str, str]:
         """Values by environment key. Transient if one cannot or may not be read."""

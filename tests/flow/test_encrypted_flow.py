@@ -135,7 +135,10 @@ def test_without_the_key_and_with_the_state_lost_everything_stays_as_it_is(agent
     eventually(lambda: agent.status()["held"], "the removal waits")
     held = [(held["name"], held["reason"]) for held in agent.status()["held"]]
     assert held == [("plain-1", "SourceInvalid")], "anybody may be named in what nobody can read"
-    assert agent.service("hidden")["serving"]["holds"], agent.service("hidden")
+    for name in ("web", "hidden"):
+        eventually(
+            lambda name=name: agent.service(name)["serving"]["holds"], f"{name} goes on serving, and is said to", 40
+        )
     agent.says("sync")
     agent.serving("plain-2")
     assert set(demo.groups(agent.instance)) == before

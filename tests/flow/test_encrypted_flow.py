@@ -136,9 +136,8 @@ def test_without_the_key_and_with_the_state_lost_everything_stays_as_it_is(agent
     held = [(held["name"], held["reason"]) for held in agent.status()["held"]]
     assert held == [("plain-1", "SourceInvalid")], "anybody may be named in what nobody can read"
     for name in ("web", "hidden"):
-        eventually(
-            lambda name=name: agent.service(name)["serving"]["holds"], f"{name} goes on serving, and is said to", 40
-        )
+        said = f"{name} goes on serving, and is said to"
+        eventually(lambda name=name: agent.service(name).get("serving", {}).get("holds"), said, 40)
     agent.says("sync")
     agent.serving("plain-2")
     assert set(demo.groups(agent.instance)) == before

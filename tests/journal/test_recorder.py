@@ -108,6 +108,25 @@ def test_what_finds_no_room_is_counted_and_said_in_its_place(tmp_path: Path) -> 
     assert bench.counted == {"kept": 4, "lost": 2}
 
 
+def test_what_comes_after_the_missing_comes_after_the_word_of_it(tmp_path: Path) -> None:
+    """Room is made while others tell on: the gap is where it was."""
+    bench = Bench(tmp_path, room=3)
+    for number in range(5):
+        bench.recorder.record(happened(str(number)))
+    bench.recorder._waiting.popleft()  # as if it had been written
+    bench.recorder.record(happened("5"))
+    bench.recorder.flush()
+    assert bench.whats() == ["1", "2", "EventsLost", "5"]
+
+
+def test_what_strangers_wrote_is_harmless_when_it_is_kept(bench: Bench) -> None:
+    bench.recorder.record(happened(message="\x1b[31m\n\udcff", author="x" * 9999))
+    assert bench.recorder.flush()
+    [event] = bench.events()
+    assert event.message == "\\u001b[31m\\n\\udcff"
+    assert len(event.author) == 2000
+
+
 def test_a_disk_that_is_full_for_a_while_loses_nothing(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.folder.write_text("a file where the folder should be")
     bench.recorder.record(happened("one"))

@@ -90,7 +90,10 @@ class Chronicle:
         told = self._told.get(after.name)
         if told is None:
             told = self._told[after.name] = _Told(event)
-        elif _gist(told.event) == _gist(event) or (told.inherited and _is_found_again(told.event, event)):
+        elif told.inherited and _is_being_found(told.event, event):
+            return
+        elif _gist(told.event) == _gist(event) or (told.inherited and _is_found(told.event, event)):
+            told.event, told.inherited = event, False
             return
         elif _is_flicker(told.event, event) and not self._lets(told):
             told.silent += 1
@@ -199,10 +202,14 @@ def _weight(event: Event) -> tuple[object, ...]:
     return (event.what, event.serving, event.converged, event.wanted, event.routed, event.revision)
 
 
-def _is_found_again(before: Event, after: Event) -> bool:
+def _is_being_found(before: Event, after: Event) -> bool:
     """It is what it was, as far as it was looked at."""
-    going = after.what == Phase.PROGRESSING and after.reason in CALM
-    return going and (before.wanted, before.revision) == (after.wanted, after.revision)
+    return after.what == Phase.PROGRESSING and after.reason in CALM and before.wanted == after.wanted
+
+
+def _is_found(before: Event, after: Event) -> bool:
+    """It is what it was; a folder's files are all of the revision at which an agent read them first."""
+    return _gist(before) == _gist(replace(after, revision=before.revision))
 
 
 def _is_flicker(before: Event, after: Event) -> bool:

@@ -186,8 +186,16 @@ def test_a_restart_that_changes_nothing_tells_nothing_of_services() -> None:
     desk.put(**READY)
     assert [event.what for event in desk.kept.events] == ["Started", "Ready", "Started"]
     assert desk.kept.events[-1].message.endswith("there; the one before ended without a word")
-    desk.put()
-    assert desk.kept.events[-1].what == "Progressing"
+    desk.put(converged=Truth(False, "Restarting"), wanted="d1")
+    assert desk.kept.events[-1].what == "Progressing", "from then on all is news"
+
+
+def test_another_revision_of_what_did_not_change_is_no_news_after_a_restart() -> None:
+    desk = after_a_restart()
+    desk.put(**READY, revision="r2")
+    assert desk.kept.events[-1].what == "Started"
+    desk.put(**READY, revision="r3")
+    assert desk.kept.events[-1].revision == "r3"
 
 
 def test_what_is_no_longer_as_it_was_is_told_after_a_restart() -> None:

@@ -4,7 +4,9 @@ An unknown key is refused with the place it stands at and the key that was proba
 file, the environment or a flag is wrong. Nothing reads the environment or the file again after `load`.
 """
 
+from agent.settings.listing import Setting, table
 from agent.settings.loading import SettingsError, load
-from agent.settings.model import Preload, Setting, Settings, socket_to_ask, table
+from agent.settings.model import Preload, Settings
+from agent.settings.places import socket_to_ask
 
 __all__ = ["Preload", "Setting", "Settings", "SettingsError", "load", "socket_to_ask", "table"]

@@ -16,7 +16,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from agent.settings.model import FLAGS, Block, FileSettings, Settings, default_socket, default_state_dir, leaves
+from agent.settings.listing import FLAGS, leaves
+from agent.settings.model import Block, FileSettings, Settings
+from agent.settings.places import default_socket, default_state_dir
 from agent.settings.yaml_file import Node, Unreadable, read
 
 _PATHS = (

@@ -1,13 +1,12 @@
-"""The settings themselves: their names, defaults, bounds and descriptions. `run --help` and the README show this table.
+"""The settings themselves: their names, defaults, bounds and descriptions. `run --help` and the README show them.
 
 The keys of the blocks `service`, `plugins` and `logging` are those of the reference implementation. A setting's name
 in a file is `block.key`, its name in the environment XMOD_BLOCK__KEY.
 """
 
 import ipaddress
-import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -342,93 +341,3 @@ class Settings(FileSettings):
 
     directory: Path
     file: Path | None = None
-
-
-class Setting(NamedTuple):
-    """One setting, for people. `flag`: of `xmod-agent run`, "" if it has none."""
-
-    name: str
-    env: str
-    default: str
-    description: str
-    flag: str
-
-
-FLAGS: Mapping[str, str] = {
-    "source.mode": "--source",
-    "source.repo": "--repo",
-    "source.ref": "--ref",
-    "source.path": "--path",
-    "source.interval": "--interval",
-    "source.verify": "--verify",
-    "notify.url": "--notify-url",
-    "report.url": "--report-url",
-    "plugins.defaultShimlet": "--shimlet",
-    "plugins.defaultPipeline": "--goalset",
-    "agent.stateDir": "--state-dir",
-    "service.bind": "--bind",
-    "service.port": "--port",
-    "agent.instance": "--instance",
-    "agent.host": "--host",
-    "agent.labels": "--label",
-    "plugins.pluginDir": "--plugin-dir",
-    "logging.level": "--log-level",
-}
-
-
-def leaves() -> Iterator[tuple[str, str, Any]]:
-    """Every setting: its dotted name, its name in the environment, and pydantic's FieldInfo."""
-    for top, block in FileSettings.model_fields.items():
-        if isinstance(block.annotation, type) and issubclass(block.annotation, Block):
-            for key, field in block.annotation.model_fields.items():
-                yield f"{top}.{to_camel(key)}", f"XMOD_{top}__{key}".upper(), field
-        else:
-            yield top, f"XMOD_{top}".upper(), block
-
-
-def table() -> tuple[Setting, ...]:
-    """Every setting, in the order of the file."""
-    return tuple(
-        Setting(name, env, _shown(field), field.description or "", FLAGS.get(name, "")) for name, env, field in leaves()
-    )
-
-
-def _shown(field: Any) -> str:
-    extra = field.json_schema_extra
-    if isinstance(extra, dict) and "shown" in extra:
-        return str(extra["shown"])
-    if isinstance(field.default, bool):
-        return str(field.default).lower()
-    if isinstance(field.default, float) and field.metadata and field.default >= 1:
-        return f"{field.default:g}s"
-    return "" if field.default in (None, (), {}) else str(field.default)
-
-
-def default_state_dir(instance: str, environ: Mapping[str, str], uid: int) -> Path:
-    """Where the memory of an instance is unless it was set."""
-    if uid == 0:
-        base = Path("/var/lib")
-    else:
-        base = Path(environ.get("XDG_STATE_HOME") or Path(environ.get("HOME") or "~").expanduser() / ".local/state")
-    return base / "xmod-agent" / ("" if instance == "default" else instance)
-
-
-SYSTEM_FOLDER = Path("/run/xmod-agent")
-
-
-def default_socket(instance: str, environ: Mapping[str, str] = os.environ, uid: int | None = None) -> Path:
-    """Where the agent of that instance is spoken to unless it was set: the same for the agent and the CLI."""
-    uid = os.getuid() if uid is None else uid
-    if uid == 0:
-        folder = SYSTEM_FOLDER
-    elif runtime := environ.get("XDG_RUNTIME_DIR"):
-        folder = Path(runtime) / "xmod-agent"
-    else:
-        folder = Path(f"/tmp/xmod-agent-{uid}")  # noqa: S108 – mode 0700, and both sides check its owner
-    return folder / f"{instance}.sock"
-
-
-def socket_to_ask(instance: str, environ: Mapping[str, str] = os.environ, uid: int | None = None) -> Path:
-    """Where a person finds that agent: the user's own, else the one that is this host's service."""
-    own = default_socket(instance, environ, uid)
-    return SYSTEM_FOLDER / own.name if SYSTEM_FOLDER.is_dir() and not own.exists() else own

@@ -1,19 +1,10 @@
 """The settings' names, defaults and bounds."""
 
-from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from agent.settings.model import (
-    AgentBlock,
-    PortsBlock,
-    ServiceBlock,
-    default_socket,
-    default_state_dir,
-    socket_to_ask,
-    table,
-)
+from agent.settings.model import AgentBlock, PortsBlock, ServiceBlock
 
 
 @pytest.mark.parametrize(
@@ -66,53 +57,3 @@ def test_a_bind_that_is_no_address_is_refused():
 def test_settings_are_frozen():
     with pytest.raises(ValidationError):
         ServiceBlock().port = 1
-
-
-def test_every_setting_has_a_name_an_environment_variable_and_a_description():
-    rows = table()
-    assert len({row.env for row in rows}) == len(rows)
-    assert all(row.description for row in rows)
-    by_name = {row.name: row for row in rows}
-    assert by_name["service.readTimeout"].env == "XMOD_SERVICE__READ_TIMEOUT"
-    assert by_name["service.readTimeout"].default == "30s"
-    assert by_name["agent.workers"].default == "4"
-    assert by_name["plugins.defaultPipeline"].flag == "--goalset"
-    assert by_name["policy"].env == "XMOD_POLICY"
-
-
-def test_the_references_keys_are_there_with_its_defaults():
-    shown = {row.name: row.default for row in table()}
-    for name, default in {
-        "service.port": "8080",
-        "plugins.defaultShimlet": "docker",
-        "plugins.defaultPipeline": "",
-        "plugins.pluginDir": "",
-        "logging.level": "info",
-        "logging.output": "stdout",
-    }.items():
-        assert shown[name] == default
-
-
-def test_the_socket_does_not_depend_on_the_state_folder():
-    assert str(default_socket("a", {}, 0)) == "/run/xmod-agent/a.sock"
-    assert str(default_socket("a", {"XDG_RUNTIME_DIR": "/run/user/7"}, 7)) == "/run/user/7/xmod-agent/a.sock"
-    assert str(default_socket("a", {}, 7)) == "/tmp/xmod-agent-7/a.sock"
-
-
-def test_a_user_without_an_agent_asks_the_hosts_service_if_there_is_one(monkeypatch, tmp_path: Path):
-    own = tmp_path / "xmod-agent" / "a.sock"
-    environ = {"XDG_RUNTIME_DIR": str(tmp_path)}
-    monkeypatch.setattr("agent.settings.model.SYSTEM_FOLDER", tmp_path / "system")
-    assert socket_to_ask("a", environ, 7) == own
-    (tmp_path / "system").mkdir()
-    assert socket_to_ask("a", environ, 7) == tmp_path / "system" / "a.sock"
-    own.parent.mkdir()
-    own.touch()
-    assert socket_to_ask("a", environ, 7) == own
-
-
-def test_two_instances_have_two_memories():
-    assert str(default_state_dir("default", {}, 0)) == "/var/lib/xmod-agent"
-    assert str(default_state_dir("b", {}, 0)) == "/var/lib/xmod-agent/b"
-    assert str(default_state_dir("default", {"HOME": "/home/u"}, 7)) == "/home/u/.local/state/xmod-agent"
-    assert str(default_state_dir("default", {"XDG_STATE_HOME": "/s"}, 7)) == "/s/xmod-agent"

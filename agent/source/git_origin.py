@@ -18,6 +18,7 @@ from agent.source.scan import Limits
 
 _HEAD = "refs/xmod/head"  # the remote's HEAD as fetched
 _PINNED = "refs/xmod/pinned"  # a commit that no branch or tag leads to
+_NOT_OURS = ("^refs/heads/refs/*", "^refs/tags/refs/*")  # where git looks for refs/xmod/… while we have none of that name
 _ASK = 30.0  # seconds for what is small
 _FETCH = 120.0
 _LOCAL = 60.0
@@ -59,7 +60,7 @@ class Origin:
 
     def fetch(self, place: Path, *, seconds: float = _FETCH) -> None:
         """Get all branches and tags with their history, and the ref. Raises GitFailed, NotSynced, Transient."""
-        specs = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
+        specs = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", *_NOT_OURS]
         if not self._remote.ref:
             specs.append(f"+HEAD:{_HEAD}")
         elif self._remote.ref.startswith("refs/") and not self._remote.ref.startswith(("refs/heads/", "refs/tags/")):

@@ -215,7 +215,7 @@ def _judged_tag(court: _Court, commit: str, oid: str, name: str) -> Finding:
         content = court.objects.content(oid, "tag")
     except Missing:
         return Finding("error", f"tag {name} cannot be read")
-    head = content.partition(b"\n\n")[0].decode("utf-8", "replace").splitlines()
+    head = content.partition(b"\n\n")[0].decode("utf-8", "replace").split("\n")
     if head[:2] != [f"object {commit}", "type commit"] or f"tag {name}" not in head[2:3]:
         return Finding("bad", f"tag {name} was made for another name or commit")
     found = court.verifier.finding("tag", oid, content)
@@ -244,7 +244,7 @@ def _tags(repository: Repository) -> dict[str, list[tuple[str, str]]]:
     except GitFailed as error:
         raise Transient(f"the tags cannot be read: {error}", reason="SourceBroken") from error
     found: dict[str, list[tuple[str, str]]] = {}
-    for line in printed.splitlines():
+    for line in filter(None, printed.split("\n")):  # not splitlines(): a tag's name may hold what else ends a line
         oid, target, name = line.split(" ", 2)
         if target:
             found.setdefault(target, []).append((name, oid))

@@ -38,6 +38,8 @@ class SecretFile:
             raise NoSecret(f"{self._setting}: {self._path} cannot be read ({error.strerror})") from error
         except UnicodeDecodeError:
             raise NoSecret(f"{self._setting}: {self._path} is no text") from None  # the error holds the bytes
+        if b"\0" in data:  # what a crash may leave of a file; NULs are the same key to an HMAC as nothing is
+            raise NoSecret(f"{self._setting}: {self._path} is no text; write a secret into it")
         if not lines:
             raise NoSecret(f"{self._setting}: {self._path} is empty; write a secret into it")
         if len(data) > _LARGEST or len(lines) > self._most:

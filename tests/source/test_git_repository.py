@@ -478,6 +478,20 @@ def test_without_a_signed_commit_nothing_is_said_to_be_wanted_and_nothing_cloned
     assert source.notice == ""
 
 
+@pytest.mark.parametrize("kind", ["heads", "tags"])
+def test_a_branch_or_tag_that_is_called_like_our_own_refs_puts_nothing_in_force(repo, trusting, kind):
+    """Where there is no refs/xmod/current, git would look for refs/heads/refs/xmod/current."""
+    for name in ("current", "tip"):
+        repo.git("update-ref", f"refs/{kind}/refs/xmod/{name}", "HEAD")
+    source = trusting(interval=3600)
+    for _ in range(2):
+        with pytest.raises(Transient, match="no commit that verifies"):
+            source.look()
+        source.kick()
+        source.wait(NEVER, 20)
+    assert source.unverified == "unsigned"
+
+
 def test_what_came_into_force_unsigned_is_not_trusted_later(repo, jane, open_repository, trusting):
     good = signed_commit(repo.root, jane.settings)
     head = repo.commit(a="a: 2\n")

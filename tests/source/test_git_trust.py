@@ -322,3 +322,9 @@ def test_without_memory_the_newest_tagged_commit_is_found(tagged, repo, jane):
     repo.commit(a="a: 2\n")
     repo.commit(a="a: 3\n")
     assert tagged() == first
+
+
+def test_a_name_that_only_unicode_takes_for_two_lines_is_one(tagged, repo, jane):
+    git(repo.root, *jane.settings, "tag", "-s", "-m", "one", "v\u20281")
+    repo.git("tag", "light\u2028x")
+    assert tagged() == repo.head

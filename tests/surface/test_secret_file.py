@@ -34,7 +34,7 @@ def test_it_is_read_anew_each_time(file):
     assert secret.read() == ("new",)
 
 
-@pytest.mark.parametrize("content", [b"", b" \n\n", b"a\nb\nc\n", b"x" * 5000, b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"", b" \n\n", b"a\nb\nc\n", b"x" * 5000, b"\xff\xfe", b"\0" * 32, b"x\0\n"])
 def test_what_is_no_secret_is_refused_by_setting_and_file_without_its_content(file, content):
     file.write_bytes(content)
     sentence = refusal(file)

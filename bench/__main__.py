@@ -11,13 +11,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from bench import docker_peers, idle, latency, planning
+from bench import docker_peers, git_latency, idle, latency, planning
 from bench.agent_process import Failure
 from bench.table import Row, render
 from bench.workplace import Workplace
 
 PARTS: dict[str, tuple[Callable[..., Iterator[Row]], str]] = {
     "latency": (latency.run, "write of a spec file → first call to the runtime"),
+    "git": (git_latency.run, "update of a ref → first call to the runtime"),
     "docker": (docker_peers.run, "20 Docker services: agent, bare SDK and docker-compose on identical work"),
     "planning": (planning.run, "scan, parse and plan of 100, 1,000 and 10,000 specs"),
     "idle": (idle.run, "CPU and memory at 1,000 services"),

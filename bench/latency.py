@@ -25,7 +25,7 @@ def run(place: Workplace, *, quick: bool) -> Iterator[Row]:
     rounds = 20 if quick else 150
     with AgentProcess(place.folder("latency"), shimlet="pretend", instance=place.name("latency")) as agent:
         names = specs.fill(agent.specs, _BESIDE)
-        agent.until(lambda: _applied(agent.calls) >= set(names), 60, f"{_BESIDE} services to be applied")
+        agent.until(lambda: applied(agent.calls) >= set(names), 60, f"{_BESIDE} services to be applied")
         time.sleep(1.0)  # let it come to rest: the first rounds would measure its beginning
         calls = Calls(agent.calls)
         for what, write in KINDS:
@@ -48,5 +48,5 @@ def _wait(folder: Path, calls: Calls, name: str, word: str, write: Callable[[Pat
     return max(0.0, call.at - written) * 1000.0
 
 
-def _applied(path: Path) -> set[str]:
+def applied(path: Path) -> set[str]:
     return {call.name for call in Calls(path).new() if call.what == "apply"}

@@ -72,6 +72,11 @@ class _Traced(_Seeker):
     versions: list[Version] = field(default_factory=list)
     ended: bool = False
 
+    @property
+    def specs(self) -> set[str]:
+        """Of all versions that it was followed to, that one included which it has come to."""
+        return {version.spec for version in self.versions} | {self.says.spec}
+
 
 @dataclass(slots=True)
 class _Mourned(_Seeker):
@@ -143,7 +148,7 @@ class Walk:
                 mourned.asked,
                 mourned.wanted,
                 {w.service.name: frozenset([str(w.service.spec_digest)]) for w in mourned.wanted}
-                | {traced.name: frozenset(v.spec for v in traced.versions) for traced in mourned.followed},
+                | {traced.name: frozenset(traced.specs) for traced in mourned.followed},
                 frozenset(mourned.lost),
             )
             for mourned in self._mourned

@@ -267,7 +267,7 @@ class Provenance:
         for name, trail in found.trails.items():
             document = now.documents.get(name)
             if document is None:
-                if name in latest.doubts:
+                if name not in latest.documents:  # the last good word of an invalid file
                     self._trails[name] = trail
             elif name in still and _words(latest, name) == document[1].words:
                 self._trails[name] = (replace(trail[0], digest=document[2]), *trail[1:])

@@ -56,12 +56,13 @@ def test_every_way_to_look_names_the_commit(agent):
 
 
 def test_an_invalid_file_and_nothing_left_of_us_comes_up_from_the_last_good_commit(agent):
-    good = commit(agent.specs, one=spec("one"), two=spec("two"))
+    good = commit(agent.specs, one=spec("one"), two=spec("two"), three=spec("three"))
     commit(agent.specs, one=spec("one", "blue").replace("8000", '"many"'))
     commit(agent.specs, two=spec("two", "blue"))
     assert "the last good word" in agent.says("plan", str(agent.specs), *agent.options, code=2)
     agent.start()
     assert answers(agent.serving("two"))
+    assert answers(agent.serving("three"))
     assert served(agent, "one")
     one = agent.service("one")
     assert (one["converged"]["reason"], one["revision"], one["file"]) == ("SpecInvalid", good, "one.yaml")
@@ -72,6 +73,6 @@ def test_an_invalid_file_and_nothing_left_of_us_comes_up_from_the_last_good_comm
     shutil.rmtree(agent.root / "state", ignore_errors=True)
     commit(agent.specs, two=None)
     agent.start()
-    eventually(lambda: len(processes(agent)) == 1, "what the file is known not to name is removed")
+    eventually(lambda: len(processes(agent)) == 2, "what the file is known not to name is removed")
     assert processes(agent) < before
     assert served(agent, "one")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from agent.control.board import Change
+from agent.control.board import Change, Phase
 from agent.registry import Registry
 from agent.settings import Settings
 from agent.spec.engine import Engines
@@ -27,12 +27,25 @@ from tests.fakes.program import eventually, program
 from tools import tables
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCS = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")}
-README = DOCS["README.md"]
+MANUAL = {str(page.relative_to(ROOT)): page.read_text() for page in tables.PAGES}  # the README, and docs/
+DOCS = MANUAL | {name: (ROOT / name).read_text() for name in ("CONTRIBUTING.md", "CHANGELOG.md")}
+README = MANUAL["README.md"]
+LONGEST = 300  # lines of the README
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    found = (re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE) for text in MANUAL.values())
+    return [block for page in found for block in page]
+
+
+def prose(text: str) -> str:
+    """A page without its blocks of code: what has headings and links."""
+    return re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(text: str) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", prose(text), re.MULTILINE)
+    return {re.sub(r"[^\w-]", "", line.lower().replace(" ", "-")) for line in headings}
 
 
 def code(text: str) -> list[str]:
@@ -41,8 +54,20 @@ def code(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", tables.TABLES)
-def test_the_table_is_the_codes(name: str):
-    assert f"<!-- {name} -->\n{tables.TABLES[name]()}\n<!-- end -->" in README, "run: python -m tools.tables"
+def test_the_table_is_the_codes_and_on_one_page(name: str):
+    table = f"<!-- {name} -->\n{tables.TABLES[name]()}\n<!-- end -->"
+    assert sum(table in text for text in MANUAL.values()) == 1, "run: python -m tools.tables"
+
+
+def test_the_readme_stays_short_and_leads_to_every_page():
+    assert README.count("\n") < LONGEST
+    assert README.startswith("# xmod-agent\n\n    make run ")
+    assert set(MANUAL) - {"README.md"} <= set(re.findall(r"\]\(([\w/.]+)\)", README))
+
+
+def test_every_phase_is_explained():
+    rows = re.findall(r"^\| `(\w+)` \|", README.partition("| phase |")[2].partition("\n\n")[0], re.MULTILINE)
+    assert rows and set(rows) == {phase.value for phase in Phase}
 
 
 def test_the_unit_is_what_is_installed():
@@ -62,9 +87,9 @@ def test_every_command_that_the_documents_name_exists():
     assert named == set(commands)
 
 
-def test_every_setting_that_the_readme_names_exists():
+def test_every_setting_that_the_documents_name_exists():
     known = {env for _, env, *_ in tables.settings_table()}
-    assert set(re.findall(r"\bXMOD_[A-Z_]+\b", README)) <= known
+    assert set(re.findall(r"\bXMOD_[A-Z_]+\b", "".join(MANUAL.values()))) <= known
 
 
 def test_every_make_target_that_the_documents_name_exists():
@@ -75,12 +100,13 @@ def test_every_make_target_that_the_documents_name_exists():
 
 @pytest.mark.parametrize("name", DOCS)
 def test_every_link_leads_somewhere(name: str):
-    for target in re.findall(r"\]\(([^)]+)\)", DOCS[name]):
+    here = ROOT / name
+    for target in re.findall(r"\]\(([^)]+)\)", prose(DOCS[name])):
         path, _, anchor = target.partition("#")
         if "://" not in target:
-            assert not path or (ROOT / path).exists(), target
-            headings = re.findall(r"^#+ (.+)$", DOCS[name], re.MULTILINE)
-            assert not anchor or anchor in {re.sub(r"[^\w-]", "", line.lower().replace(" ", "-")) for line in headings}
+            there = (here.parent / path).resolve() if path else here
+            assert there.exists(), target
+            assert not anchor or anchor in anchors(there.read_text()), target
 
 
 def test_every_path_that_contributing_names_exists():
@@ -90,7 +116,7 @@ def test_every_path_that_contributing_names_exists():
         assert (ROOT / path).exists(), path
 
 
-def test_every_spec_in_the_readme_is_valid(tmp_path: Path):
+def test_every_spec_in_the_documents_is_valid(tmp_path: Path):
     registry = Registry()
     registry.load_entry_points()
     policy = Policy.load({}, specs=tmp_path, search="/usr/bin:/bin", as_root=False)
@@ -104,7 +130,7 @@ def test_every_spec_in_the_readme_is_valid(tmp_path: Path):
         assert len(reading.wanted) == 1
 
 
-def test_the_policy_in_the_readme_is_valid_and_shows_every_rule(tmp_path: Path):
+def test_the_policy_in_the_documents_is_valid_and_shows_every_rule(tmp_path: Path):
     [block] = [yaml.safe_load(block) for block in blocks("yaml") if block.startswith("policy:")]
     Settings.model_validate({"directory": tmp_path, **block})
     policy = Policy.load(block["policy"], specs=tmp_path, search="", as_root=True)
@@ -112,14 +138,14 @@ def test_the_policy_in_the_readme_is_valid_and_shows_every_rule(tmp_path: Path):
     assert set(block["policy"]) == {field.alias or name for name, field in Rules.model_fields.items()}
 
 
-def test_the_notification_in_the_readme_has_the_fields_of_one():
+def test_the_notification_in_the_documents_has_the_fields_of_one():
     [shown] = [json.loads(block) for block in blocks("json") if '"event"' in block]
     made = payload(Notice("service.failed", Facts()), Origin("h", "i"), number="1", now=datetime.now(UTC))
     assert list(shown) == list(made)
     assert list(shown["change"]) == list(Change.__slots__)
 
 
-def test_the_plugin_in_the_readme_runs_a_service_and_removes_it(tmp_path: Path):
+def test_the_plugin_in_the_documents_runs_a_service_and_removes_it(tmp_path: Path):
     [source] = blocks("python")
     (tmp_path / "files.py").write_text(source)
     site = {

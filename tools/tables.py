@@ -1,4 +1,4 @@
-"""The README's tables and the unit in systemd/, made of the code: `python -m tools.tables`; a test holds them true.
+"""The documents' tables and the unit in systemd/, made of the code: `python -m tools.tables`; a test holds them true.
 
 Each table stands between `<!-- NAME -->` and `<!-- end -->`.
 """
@@ -18,8 +18,10 @@ from agent.spec.policy import Rules
 from agent.surface.metrics import table as metrics_table
 from agent.surface.notify import SENTENCES
 
-README = Path(__file__).resolve().parent.parent / "README.md"
-UNIT = README.parent / "systemd" / "xmod-agent.service"
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
+UNIT = ROOT / "systemd" / "xmod-agent.service"
 
 
 def commands() -> str:
@@ -113,7 +115,7 @@ def sentence(text: str) -> str:
 
 
 def written(text: str) -> str:
-    """The README's text with its tables as they ought to be. Raises KeyError for a table that nobody makes."""
+    """A page's text with its tables as they ought to be. Raises KeyError for a table that nobody makes."""
 
     def made(match: re.Match[str]) -> str:
         return f"<!-- {match[1]} -->\n{TABLES[match[1]]()}\n<!-- end -->"
@@ -122,9 +124,10 @@ def written(text: str) -> str:
 
 
 def main() -> int:
-    """Write the tables into the README, and the unit."""
+    """Write the tables into the pages, and the unit."""
     UNIT.write_text(unit())
-    README.write_text(written(README.read_text()))
+    for page in PAGES:
+        page.write_text(written(page.read_text()))
     return 0
 
 

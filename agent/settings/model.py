@@ -1,4 +1,4 @@
-"""The settings themselves: their names, defaults, bounds and descriptions. `run --help` and the README show them.
+"""The settings themselves: their names, defaults, bounds and descriptions. `run --help` and docs/ show them.
 
 The keys of the blocks `service`, `plugins` and `logging` are those of the reference implementation. A setting's name
 in a file is `block.key`, its name in the environment XMOD_BLOCK__KEY.

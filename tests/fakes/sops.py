@@ -10,7 +10,7 @@ import pyrage
 
 PROGRAM = Path(sys.executable).with_name("sops")
 SEARCH = f"{PROGRAM.parent}:/usr/bin:/bin"
-ONLY_VALUES = "^(value|password)$"  # what README recommends
+ONLY_VALUES = "^(value|password)$"  # what docs/security.md recommends
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def test_every_field_and_annotation_is_shown_in_one():
                 shown |= set(used(document.data, schema(), "DeploySpec"))
     every = {f"{name}.{field}" for name, definition in DEFINITIONS.items() for field in definition["properties"]}
     every |= {f"Metadata.annotations.{name}" for name in ANNOTATIONS}
-    every -= {"ImageCredentials.password"}  # only where sops encrypted it: README shows that
+    every -= {"ImageCredentials.password"}  # only where sops encrypted it: docs/security.md shows that
     every -= {"Spec.process"}  # it has no options of its own yet
     assert every - shown == set()
 

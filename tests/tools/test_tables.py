@@ -1,4 +1,4 @@
-"""The tables that the README holds."""
+"""The tables that the documents hold."""
 
 import pytest
 

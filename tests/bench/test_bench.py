@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ import pytest
 from bench import planning, specs
 from bench.agent_process import ROOT
 from bench.calls import Call, Calls
+from bench.git_latency import WorkTree
 from bench.table import Row, percentile, render
+from tests.fakes.following import git
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.5, 50), (0.99, 99), (1.0, 100), (0.001, 1)])
@@ -71,3 +74,17 @@ def test_the_bench_leaves_its_scratch_folder_to_nobody(tmp_path):
         check=True,
     )
     assert not Path(done.stdout.strip()).exists()
+
+
+def test_the_git_parts_branch_moves_when_it_says_so(tmp_path):
+    tree = WorkTree(tmp_path / "specs")
+    specs.put(tree.root, "a", "a: 1\n")
+    first = tree.commit()
+    tree.update(first)
+    specs.put(tree.root, "a", "a: 2\n")
+    second = tree.commit()
+    assert git(tree.root, "rev-parse", "HEAD").strip() == first
+    before = time.monotonic()
+    assert before <= tree.update(second) <= time.monotonic()
+    assert git(tree.root, "rev-list", "HEAD").split() == [second, first]
+    assert git(tree.root, "status", "--porcelain") == ""

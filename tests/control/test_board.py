@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from agent.contracts import ServiceName
-from agent.control.board import Board, Phase, Status, Truth
+from agent.control.board import Board, Change, Phase, Status, Truth, Version, traced
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 WEB = Status(ServiceName("web"), Phase.READY, Truth(True, "Serving"), Truth(True, "Converged"), NOW)
@@ -84,3 +84,39 @@ def test_many_writers_are_heard_one_after_the_other() -> None:
         thread.join(10)
     assert all(later[0] == earlier[1] for earlier, later in itertools.pairwise(told)), "no change is skipped"
     assert told[-1][1] == board.get(WEB.name)
+
+
+CHANGES = tuple(Change(f"c{number}", "Ann", NOW, f"change {number}") for number in range(3))
+TRAIL = tuple(
+    Version(f"s{number}", change, f"d{number}" if number == 2 else "")
+    for number, change in reversed(list(enumerate(CHANGES)))
+)
+
+
+def test_every_status_is_stamped_with_what_is_known_of_its_documents_past() -> None:
+    board = Board()
+    told = heard(board)
+    board.put(replace(WEB, wanted="d2", routed="d2", routed_spec="s2"))
+    board.changed({WEB.name: TRAIL})
+    assert [after.change for _, after in told if after is not None] == [None, CHANGES[2]]
+    board.put(replace(WEB, wanted="d2", routed="d0", routed_spec="s0"))
+    status = board.get(WEB.name)
+    assert status is not None
+    assert (status.change, status.runs, status.behind) == (CHANGES[2], CHANGES[0], 2)
+    board.changed({})
+    status = board.get(WEB.name)
+    assert status is not None
+    assert (status.change, status.runs, status.behind) == (None, None, 0)
+
+
+def test_what_serves_is_behind_only_if_it_is_another_version() -> None:
+    assert traced(replace(WEB, wanted="d2", routed="d2", routed_spec="s0"), TRAIL).behind == 0, "agreed since"
+    assert traced(replace(WEB, routed="d2", routed_spec="s0"), TRAIL).behind == 0, (
+        "the same, though nothing is wanted now"
+    )
+    assert traced(replace(WEB, wanted="d2", routed="d9", routed_spec="s2"), TRAIL).behind == 0, (
+        "resolves differently now"
+    )
+    assert traced(replace(WEB, wanted="d2", routed="d9", routed_spec="s1"), TRAIL).behind == 1
+    assert traced(replace(WEB, wanted="d2", routed="d9", routed_spec="s9"), TRAIL).behind is None
+    assert traced(WEB, TRAIL).behind == 0

@@ -3,6 +3,8 @@
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -10,6 +12,8 @@ import pytest
 from agent.clock import SystemClock
 from agent.control.board import Change
 from agent.source.directory import DirectorySource
+from agent.source.git_worktree import WorkTreeSource
+from agent.source.snapshot import Past, Snapshot
 from tests.fakes.folder import document, service_of
 from tests.fakes.following import git
 from tests.fakes.history import NEVER, GitHost, Repository
@@ -127,6 +131,58 @@ def test_history_that_was_rewritten_is_told_anew(repo, host):
     repo.git("reset", "-q", "--hard", "HEAD~1")
     other = repo.commit("Take v2 by another commit", author="Bob", a=V2)
     assert host.recall().changed() == other
+
+
+class Interrupted(WorkTreeSource):
+    """Something happens at the moment in which history begins to be read, once."""
+
+    def __init__(self, repo: Repository, happens: Callable[[], object]) -> None:
+        super().__init__(repo.root / "specs", clock=SystemClock())
+        self.happens: list[Callable[[], object]] = [happens]
+
+    def look(self) -> Snapshot:
+        found = super().look()
+        assert found.past is not None
+        return replace(found, past=_Watched(found.past, self.happens))
+
+
+class _Watched:
+    def __init__(self, past: Past, happens: list[Callable[[], object]]) -> None:
+        self._past = past
+        self._happens = happens
+        self.ahead = past.ahead
+        self.fetch = past.fetch
+
+    def open(self, seconds: float):
+        if self._happens:
+            self._happens.pop()()
+        return self._past.open(seconds)
+
+
+def test_a_jump_while_history_is_read_makes_the_answer_void(repo):
+    old = repo.commit("Begin", a=V1)
+
+    def rewritten() -> None:
+        repo.git("commit", "-q", "--amend", "-m", "Begin anew")
+        host.scanner.step()
+
+    host = GitHost(repo.root, source=Interrupted(repo, rewritten)).look()
+    host.provenance.step(NEVER)
+    assert host.changed() in ("", repo.head)
+    host.recall()
+    assert host.changed() == repo.head != old
+
+
+def test_a_commit_while_history_is_read_is_not_overwritten_by_the_answer(repo):
+    first = repo.commit("Begin", a=V1, b=API)
+
+    def changed() -> None:
+        repo.commit("Take v2", a=V2)
+        host.scanner.step()
+
+    host = GitHost(repo.root, source=Interrupted(repo, changed)).look()
+    host.provenance.step(NEVER)
+    assert (host.changed(), host.changed("api")) == (repo.head, first)
 
 
 def test_a_removal_is_told_with_the_commit_that_removed(repo, host):

@@ -62,7 +62,7 @@ def test_an_unknown_part_is_refused_with_those_that_there_are():
         [sys.executable, "-m", "bench", "speed"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert "latency, docker, planning, idle" in done.stderr
+    assert "latency, git, docker, planning, idle" in done.stderr
 
 
 def test_the_bench_leaves_its_scratch_folder_to_nobody(tmp_path):

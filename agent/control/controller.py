@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from agent.clock import Clock
 from agent.contracts import Failed, Fate, Pending, ServiceName, Verdict
-from agent.control import gate, opinion, plan, waiting
+from agent.control import gate, opinion, plan, unmarked, waiting
 from agent.control.board import Board
 from agent.control.desired import DesiredState
 from agent.control.facts import PlanFacts
@@ -126,10 +126,9 @@ class Controller:
                     {name: at for name, at in asked.items() if name != look.name or not _taken(look.intent, at)}
                     for asked in (self._words.restarts, self._words.retries)
                 )
-                rollouts = self._words.rollouts
+                words = replace(self._words, restarts=restarts, retries=retries)
                 if not look.intent.note and not isinstance(verdict, Failed):
-                    rollouts = tuple(name for name in rollouts if name != look.name)
-                words = replace(self._words, restarts=restarts, retries=retries, rollouts=rollouts)
+                    words = words.rolled_out(look.name)
                 if words != self._words:
                     self._keep(words)
                     self.replan()
@@ -236,7 +235,7 @@ class Controller:
         """Make the plan anew, and queue every name whose intent changed."""
         with self.lock:
             inputs = self.inputs()
-            self._keep(plan.noted(inputs))
+            self._keep(unmarked.noted(inputs))
             inputs = replace(inputs, words=self._words)
             judgement = self._judge(inputs)
             before, self._intents = self._intents, waiting.intents(inputs, judgement)

@@ -100,7 +100,7 @@ def candidates(inputs: Inputs) -> list[Candidate]:
         if sight.error or sight.services is None:
             continue
         for name, observed in sight.services.items():
-            marked = _newest(observed)
+            marked = newest(observed)
             if marked is None or name in desired.wanted or desired.doubt(name, marked.service.file) is not None:
                 continue
             protected = inputs.words.protected.get(name, marked.service.protected)
@@ -108,62 +108,6 @@ def candidates(inputs: Inputs) -> list[Candidate]:
             stays = suspension.why(inputs.words, name)
             found[name] = Candidate(name, marked.service.source, protected=protected, host=host, suspended=stays)
     return sorted(found.values(), key=lambda candidate: candidate.name)
-
-
-def noted(inputs: Inputs) -> Words:
-    """The words, and with them what specs say by now and marks do not: a mark is never written again."""
-    desired, words = inputs.desired, inputs.words
-    if desired is None:
-        return words
-    lost = any(sight.error or sight.services is None for sight in inputs.sights.values())
-    here = {name: seen for sight in inputs.sights.values() for name, seen in (sight.services or {}).items()}
-    known_of = words.protected.keys() | words.agreed.keys() | words.hosts.keys()
-    stay = {n for n in known_of if lost or (n in here and n not in desired.wanted)}
-    protected = {name: said for name, said in words.protected.items() if name in stay}
-    agreed = {name: digests for name, digests in words.agreed.items() if name in stay}
-    hosts = {name: host for name, host in words.hosts.items() if name in stay}
-    for name, wanted in desired.wanted.items():
-        service, observed = wanted.service, here.get(name)
-        marked = _newest(observed) if observed is not None else None
-        if observed is None or marked is None:
-            continue
-        protected.pop(name, None)
-        agreed.pop(name, None)
-        if marked.service.protected != service.protected:
-            protected[name] = service.protected
-        read_for = marked.service.host
-        if service.host != read_for or words.hosts:
-            hosts.pop(name, None)
-            if service.host not in ("", read_for):
-                hosts[name] = service.host
-            read_for = words.hosts.get(name, read_for)
-        own, known = observed.generation(service.digest), words.agreed.get(name)
-        in_effect = own is not None and own.service.shimlet == service.shimlet
-        if in_effect and own is not None and own.service.spec_digest != service.spec_digest:
-            agreed[name] = (service.spec_digest, service.digest)
-        elif not in_effect and "" != read_for != service.host != "":
-            agreed[name] = (service.spec_digest, marked.service.digest)  # a setting changed what the spec says, no user
-        elif not in_effect and known is not None and known[0] == service.spec_digest:
-            agreed[name] = known
-    now = _suspensions_noted(replace(words, protected=protected, agreed=agreed, hosts=hosts), desired, here, lost=lost)
-    return words if now == words else now
-
-
-def _suspensions_noted(
-    words: Words, desired: DesiredState, here: Mapping[ServiceName, Observed], *, lost: bool
-) -> Words:
-    """What was said of a service that is gone is void. `here`: all that is seen; `lost`: something may be unseen."""
-    spoken = words.suspended.keys() | words.excepted | words.retries.keys()
-    if not lost and not desired.unread and not desired.unexplained:
-        for name in spoken - here.keys() - desired.wanted.keys() - desired.doubts.keys():
-            words = words.without(name)
-    said = {name: spec.suspended for name in words.still if (spec := desired.spec(name)) is not None}
-    still = {
-        name: said.get(name, by_spec)
-        for name, by_spec in words.still.items()
-        if suspension.why(words, name, desired.spec(name), doubted=doubt_of(desired, name, here.get(name)) is not None)
-    }
-    return replace(words, still=still)
 
 
 def seen(sights: Mapping[str, Sight], name: ServiceName) -> list[tuple[str, Observed]]:
@@ -175,7 +119,7 @@ def doubt_of(desired: DesiredState, name: ServiceName, observed: Observed | None
     """Why a name that no valid file holds may be wanted all the same."""
     if name in desired.wanted:
         return None
-    marked = _newest(observed) if observed is not None else None
+    marked = newest(observed) if observed is not None else None
     return desired.doubt(name, marked.service.file if marked is not None else "")
 
 
@@ -256,8 +200,10 @@ def _wanted(wanted: Wanted, found: Sequence[tuple[str, Observed]], inputs: Input
         other = inputs.sights[elsewhere[0]]
         if other.error:
             return Keep(service.shimlet, "WorldUnseen", f"it still runs on {elsewhere[0]}: {other.error}")
-        applied = _newest(next(observed for shimlet, observed in found if shimlet == elsewhere[0]))
-        same = applied is not None and _same(service, applied, inputs.words.agreed.get(service.name))
+        applied = newest(next(observed for shimlet, observed in found if shimlet == elsewhere[0]))
+        same = applied is not None and (
+            _same(service, applied, inputs.words.agreed.get(service.name)) or _relabelled(service, inputs.words)
+        )
         if same and applied is not None and service.name not in inputs.words.rollouts:
             message = f"its spec resolves to shimlet {service.shimlet} now; xmod-agent rollout {service.name}"
             kept = replace(_as_applied(service, applied), shimlet=applied.service.shimlet)
@@ -270,7 +216,7 @@ def _follows(last: Wanted, older: frozenset[str] | None, found: Sequence[tuple[s
     """What runs is not newer than this word: history tells only what is valid by the policy and settings of today."""
     if older is None:
         return True
-    running = [applied for applied in (_newest(observed) for _, observed in found) if applied is not None]
+    running = [applied for applied in (newest(observed) for _, observed in found) if applied is not None]
     return all(g.service.digest == last.service.digest or g.service.spec_digest in older for g in running)
 
 
@@ -295,7 +241,7 @@ def _unwanted(
     held = judgement.held.get(name)
     if held is not None:
         return Keep(shimlet, held.reason, held.message, held.since)
-    marked = _newest(observed)
+    marked = newest(observed)
     doubt = desired.doubt(name, marked.service.file if marked is not None else "")
     if doubt is None:
         return Keep(shimlet, "WorldUnseen", error or "it is not seen now")
@@ -323,11 +269,16 @@ def _in_turn(
     busy = ""
     for name in [*sorted(plan.keys() - set(inputs.words.rollouts)), *inputs.words.rollouts]:
         intent = plan.get(name)
-        if not isinstance(intent, Run) or intent.note or name not in places:
+        if not isinstance(intent, Run) or name not in places:
             continue
         observed = places[name][0][1]
-        asked = name in inputs.words.rollouts
-        applied = _applied(intent.service, observed, inputs.words.agreed.get(name), asked=asked)
+        asked = name in inputs.words.rollouts and not intent.note
+        relabelled = _relabelled(intent.service, inputs.words)
+        applied = (
+            newest(observed)
+            if relabelled
+            else _applied(intent.service, observed, inputs.words.agreed.get(name), asked=asked)
+        )
         if asked and not busy:
             if (applied is not None or len(observed.generations) > 1) and not waits(name, plan):
                 busy = name  # its turn lasts until the new one serves alone; a failed one halts the rest
@@ -335,9 +286,14 @@ def _in_turn(
         if applied is not None:
             message = f"its spec resolves to {intent.service.digest[:8]} now; xmod-agent rollout {name}"
             note = "ResolvesDifferently"
+            if relabelled:
+                message = f"its spec says otherwise since this host is called so; xmod-agent rollout {name}"
             if asked:
                 note, message = "RolloutWaits", f"after {busy}, which is not through yet"
-            plan[name] = replace(intent, service=_as_applied(intent.service, applied), note=note, message=message)
+            if intent.note:  # its file is in doubt, too, or it is to move
+                note, message = intent.note, intent.message
+            kept = _as_it_was(intent.service, applied) if relabelled else _as_applied(intent.service, applied)
+            plan[name] = replace(intent, service=kept, note=note, message=message)
     return plan
 
 
@@ -357,13 +313,23 @@ def _as_applied(service: Service, applied: Generation) -> Service:
     return replace(service, workload=applied.service.workload, digest=applied.service.digest)
 
 
+def _as_it_was(service: Service, applied: Generation) -> Service:
+    """What runs, in the number and at the address of now, whatever its spec says; a new mark of it says no more."""
+    return replace(as_it_runs(applied), revision=service.revision, source=service.source, file=service.file)
+
+
+def _relabelled(service: Service, words: Words) -> bool:
+    """What its spec says now, it says only because this host is called otherwise."""
+    return words.relabelled.get(service.name) == service.spec_digest
+
+
 def _same(service: Service, generation: Generation, agreed: tuple[Digest, Digest] | None) -> bool:
     """The spec is the one that this generation was applied for, or said later of it without changing what runs."""
     marked = generation.service
     return marked.spec_digest == service.spec_digest or agreed == (service.spec_digest, marked.digest)
 
 
-def _newest(observed: Observed) -> Generation | None:
+def newest(observed: Observed) -> Generation | None:
     """The generation that speaks for a service without a spec: the last that served, else the last that did not fail."""
     if len(observed.generations) == 1:
         return observed.generations[0]

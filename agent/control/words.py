@@ -34,7 +34,8 @@ class Words:
     removals that are held. `shimlets`: worlds in which something of ours may be. `identities`: what each source stood on
     when it was last read. What a spec said since its mark was written, because nothing that runs had to change for it:
     `protected`, if that differs; `agreed`: (spec digest, the digest that it resolved to); `hosts`: for which host it was
-    read, if that differs.
+    read, if that differs. `relabelled`: the spec digest that a change of this host's name or labels brought, and that
+    waits.
 
     `suspended`: services that are left as they are; `all_suspended`: all of them, those too that come later, but for
     `excepted`. `still`: suspended services, by word or by their spec, of which nothing is half done any more, and whether
@@ -53,6 +54,7 @@ class Words:
     protected: Mapping[ServiceName, bool] = field(default_factory=dict)
     agreed: Mapping[ServiceName, tuple[Digest, Digest]] = field(default_factory=dict)
     hosts: Mapping[ServiceName, str] = field(default_factory=dict)
+    relabelled: Mapping[ServiceName, Digest] = field(default_factory=dict)
     suspended: Mapping[ServiceName, Suspension] = field(default_factory=dict)
     all_suspended: Suspension | None = None
     excepted: frozenset[ServiceName] = frozenset()
@@ -72,10 +74,17 @@ class Words:
             protected={n: said for n, said in self.protected.items() if n != name},
             agreed={n: digests for n, digests in self.agreed.items() if n != name},
             hosts={n: host for n, host in self.hosts.items() if n != name},
+            relabelled={n: digest for n, digest in self.relabelled.items() if n != name},
             suspended={n: said for n, said in self.suspended.items() if n != name},
             excepted=self.excepted - {name},
             still={n: by_spec for n, by_spec in self.still.items() if n != name},
         )
+
+    def rolled_out(self, name: ServiceName) -> "Words":
+        """What its spec resolves to now is in effect: its rollout is through."""
+        rollouts = tuple(n for n in self.rollouts if n != name)
+        relabelled = {n: digest for n, digest in self.relabelled.items() if n != name}
+        return replace(self, rollouts=rollouts, relabelled=relabelled)
 
     def to_plain(self) -> dict[str, Any]:
         """As JSON."""
@@ -92,6 +101,7 @@ class Words:
             "protected": dict(sorted(self.protected.items())),
             "agreed": {name: list(digests) for name, digests in sorted(self.agreed.items())},
             "hosts": dict(sorted(self.hosts.items())),
+            "relabelled": dict(sorted(self.relabelled.items())),
             "held": {n: [h.reason, h.message, h.since.isoformat()] for n, h in sorted(self.held.items())},
             "suspended": {n: [s.since.isoformat(), s.reason] for n, s in sorted(self.suspended.items())},
             "allSuspended": [s.since.isoformat(), s.reason] if (s := self.all_suspended) else None,
@@ -115,6 +125,7 @@ class Words:
             protected={ServiceName(n): bool(said) for n, said in data.get("protected", {}).items()},
             agreed={ServiceName(n): (Digest(s), Digest(d)) for n, (s, d) in data.get("agreed", {}).items()},
             hosts={ServiceName(n): str(host) for n, host in data.get("hosts", {}).items()},
+            relabelled={ServiceName(n): Digest(digest) for n, digest in data.get("relabelled", {}).items()},
             held={
                 ServiceName(n): Held(reason, message, datetime.fromisoformat(since))
                 for n, (reason, message, since) in data.get("held", {}).items()

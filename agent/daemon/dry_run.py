@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from agent.clock import Clock, SystemClock
 from agent.contracts import Fate, Observed, Permanent, ServiceName, Transient
-from agent.control import gate, waiting
+from agent.control import gate, unmarked, waiting
 from agent.control import plan as planning
 from agent.control.desired import DesiredReader, DesiredState
 from agent.control.plan import Forget, Inputs, Intent, Keep, Remove, Run
@@ -55,7 +55,7 @@ def plan(settings: Settings, *, here: bool = True) -> PlanView:
     except (StartError, Transient) as error:
         return PlanView((), str(error))
     inputs = Inputs(desired, sights, words)
-    inputs = replace(inputs, words=planning.noted(inputs))
+    inputs = replace(inputs, words=unmarked.noted(inputs))
     judgement = _judgement(inputs, desired, settings, clock)
     intents = waiting.intents(inputs, judgement)
     rows = [PlanRow(Action.INVALID, bad.path, "", bad.errors[0]) for bad in desired.invalid]

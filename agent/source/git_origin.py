@@ -18,7 +18,10 @@ from agent.source.scan import Limits
 
 _HEAD = "refs/xmod/head"  # the remote's HEAD as fetched
 _PINNED = "refs/xmod/pinned"  # a commit that no branch or tag leads to
-_NOT_OURS = ("^refs/heads/refs/*", "^refs/tags/refs/*")  # where git looks for refs/xmod/… while we have none of that name
+_NOT_OURS = (
+    "^refs/heads/refs/*",
+    "^refs/tags/refs/*",
+)  # where git looks for refs/xmod/… while we have none of that name
 _ASK = 30.0  # seconds for what is small
 _FETCH = 120.0
 _LOCAL = 60.0

@@ -56,7 +56,7 @@ class Defaults:
 class Wanted:
     """One service that a file wants. `line`: where its document begins; `hosts`: what it says of the hosts it is for.
 
-    `secrets`: decrypted values, by SecretRef.name.
+    `overridden`: it has overrides, for whatever hosts. `secrets`: decrypted values, by SecretRef.name.
     """
 
     service: Service
@@ -64,7 +64,13 @@ class Wanted:
     restarted_at: datetime | None
     line: int
     hosts: Selection = None
+    overridden: bool = False
     secrets: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
+
+    @property
+    def varies(self) -> bool:
+        """On another host, another document or override may speak for this service."""
+        return self.hosts is not None or self.overridden
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +210,14 @@ class Resolver:
             for choice in dict.fromkeys(((), *checked))
             if not isinstance(outcome := read[choice], list)
         }
-        plain = judged[()]
+        plain, wanted = judged[()], judged[checked[0]]
         for choice in checked:
             outcome_here = judged[choice]
             if isinstance(outcome_here, list):
                 wrong += placed(outcome_here, data, choice, without=plain if isinstance(plain, list) else ())
-        return list(islice(dict.fromkeys(wrong), _ENOUGH)) or judged[checked[0]]
+        if wrong or isinstance(wanted, list):
+            return list(islice(dict.fromkeys(wrong), _ENOUGH))
+        return dataclasses.replace(wanted, overridden=True)
 
     def _judged(self, body: Mapping[str, Any], parsed: _Parsed, document: Document, file: str) -> Wanted | list[Fault]:
         """What a spec without overrides stands for, or what rules and policy have against it."""
@@ -298,7 +306,7 @@ def _wanted(words: Words, body: Mapping[str, Any], *, host: str, file: str, foun
         host=host,
     )
     suspended = metadata.annotations.get("xmod.dev/suspend") == "true"
-    return Wanted(service, suspended, restarted_at(metadata), found.line, spec.hosts, _secrets(words, found))
+    return Wanted(service, suspended, restarted_at(metadata), found.line, spec.hosts, secrets=_secrets(words, found))
 
 
 def _secrets(words: Words, found: Document) -> dict[str, str]:

@@ -161,6 +161,58 @@ def test_a_label_that_brings_an_override_in_waits_for_a_rollout(lost: bool) -> N
     assert host.effects() == ["stop one", "start one", "record one", "remove one"]
 
 
+ON_LABEL = "overrides: [{{hosts: [{{matchLabels: {{gpu: h100}}}}], spec: {{{field}}}}}]"
+FIELDS = ["replicaCount: 3", "hostPort: 18055", "shimletName: other", "env: [{key: X, value: there}]"]
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("lost", [False, True])
+def test_labels_that_come_or_get_lost_start_and_stop_nothing(field: str, lost: bool) -> None:
+    """Not even a replica, or what stands at another port: the settings file may just be missing."""
+    text = {"x": spec("one", extra=ON_LABEL.format(field=field)), "y": spec("two")}
+    for before, after in ((A, HostId("a", {"gpu": "h100"})), (HostId("a", {"gpu": "h100"}), A)):
+        host = Host(other=True)
+        host.folder.host = before
+        host.folder = host.folder.restarted()
+        host.has(**text)
+        world = host.elsewhere if "shimletName" in field and before.labels else host.world
+        log = list(world.log)
+        becomes(host, after, lost=lost)
+        becomes(host, after, lost=lost)
+        assert world.log == log
+        assert host.status("one").notices[0].startswith("ResolvesDifferently: ")
+        world.exit("one")
+        host.settle()
+        assert [line.split("/")[0] for line in world.log[len(log) :]] == ["start one"], "and its drift is repaired"
+        log = list(world.log)
+        becomes(host, after, lost=lost)
+        assert world.log == log
+        becomes(host, before)
+        assert (world.log, host.status("one").notices) == (log, ()), "and back, as if nothing had been"
+        becomes(host, after)
+        assert host.agent.operator.rollout([]) == ("one",)
+        host.settle()
+        assert world.log != log or not after.labels
+        assert (host.status("one").converged.reason, host.status("one").notices) == ("Converged", ())
+
+
+def test_a_commit_to_what_says_the_same_everywhere_is_taken_although_the_host_was_relabelled_meanwhile() -> None:
+    host = on(A).has(x=spec("one"), y=spec("two", extra=ON_LABEL.format(field="replicaCount: 2")))
+    host.effects()
+    host.folder.files["x.yaml"] = spec("one", version="v2")
+    becomes(host, HostId("a", {"gpu": "h100"}))
+    assert host.effects() == ["stop one", "start one", "record one", "remove one"]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_renamed_host_that_another_document_of_the_name_speaks_of_keeps_its_own(lost: bool) -> None:
+    host = on(A).has(x=spec("one", "a", "v1"), y=spec("one", "b", "v2"))
+    host.effects()
+    becomes(host, B, lost=lost)
+    assert host.effects() == []
+    assert host.status("one").notices[0].startswith("ResolvesDifferently: ")
+
+
 def test_a_users_change_after_a_new_label_is_taken() -> None:
     selector = "{matchLabels: {gpu: h100}}"
     host = on(A).has(x=spec("one", extra=OVERRIDE.format(host=selector, value="1")))

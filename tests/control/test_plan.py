@@ -9,7 +9,8 @@ import pytest
 from agent.contracts import Digest, Fate, Generation, Observed, Placement, Replica, Service, ServiceName, State
 from agent.control.desired import DesiredState, Doubt, InvalidFile
 from agent.control.gate import Candidate, Held, Judgement
-from agent.control.plan import Inputs, Intent, Keep, Remove, Run, candidates, intents, lane, noted
+from agent.control.plan import Inputs, Intent, Keep, Remove, Run, candidates, intents, lane
+from agent.control.unmarked import noted
 from agent.control.words import Words
 from agent.control.world import Sight
 from agent.spec.resolve import Wanted
@@ -250,38 +251,3 @@ def test_one_that_is_through_lets_the_next_go() -> None:
     sights = {"memory": sight(generation(upgraded(a)), generation(b))}
     plan = planned(wants(upgraded(a), upgraded(b)), sights, Words(rollouts=(a.name, b.name)))
     assert plan[b.name] == Run(upgraded(b))
-
-
-# What marks cannot know.
-
-
-def test_a_word_about_pruning_that_came_after_the_mark_counts() -> None:
-    protected = replace(WEB, protected=True)
-    words = noted(Inputs(wants(protected), HERE, Words()))
-    assert words.protected == {NAME: True}
-    assert candidates(Inputs(wants(), HERE, words)) == [Candidate(NAME, "folder:/specs", protected=True)]
-    assert noted(Inputs(wants(), HERE, words)) is words, "it is remembered while it is there"
-    assert noted(Inputs(wants(), EMPTY, words)).protected == {}
-    assert noted(Inputs(wants(), UNSEEN, words)) is words
-    assert noted(Inputs(wants(protected), UNSEEN, words)) is words
-    assert noted(Inputs(wants(WEB), HERE, words)).protected == {}
-
-
-def test_a_spec_that_changed_without_the_digest_is_still_the_same_when_it_resolves_differently() -> None:
-    edited = replace(WEB, spec_digest=Digest("edited"), priority=5)
-    words = noted(Inputs(wants(edited), HERE, Words()))
-    assert words.agreed == {NAME: (Digest("edited"), WEB.digest)}
-    new = upgraded(edited)
-    assert noted(Inputs(wants(new), HERE, words)) is words
-    intent = of_web(wants(new), HERE, words)
-    assert isinstance(intent, Run)
-    assert (intent.note, intent.service) == ("ResolvesDifferently", edited)
-    changed = replace(new, spec_digest=Digest("changed"))
-    assert of_web(wants(changed), HERE, words) == Run(changed)
-    assert noted(Inputs(wants(changed), HERE, words)).agreed == {}
-
-
-def test_what_the_mark_says_too_is_not_noted() -> None:
-    words = Words()
-    assert noted(Inputs(wants(WEB), HERE, words)) is words
-    assert noted(Inputs(None, HERE, words)) is words

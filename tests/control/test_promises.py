@@ -648,6 +648,21 @@ def test_2_an_invalid_file_keeps_a_service_that_was_scaled_down() -> None:
     assert host.has(a=BROKEN).effects() == []
 
 
+def test_9_a_file_that_breaks_or_is_doubled_lifts_no_protection() -> None:
+    host = Host().has(a=document("web"), b=document("api"))
+    host.folder.upgrade = "2"
+    host.restart().effects()
+    host.has(a=BROKEN, b=document("api"), c=document("api"))
+    assert host.effects() == []
+    assert (host.status().converged.reason, host.status("api").converged.reason) == ("SpecInvalid", "DuplicateName")
+    host.agent.operator.suspend(ServiceName("web"))
+    host.agent.operator.resume(ServiceName("web"))
+    assert host.settle().effects() == []
+    host.has(a=document("web"), b=document("api"))
+    assert host.effects() == []
+    assert host.agent.operator.rollout([]) == ("api", "web")
+
+
 def test_9_what_resolves_differently_keeps_its_replicas_and_still_follows_their_count() -> None:
     host = scaled("2").has(a=document("web", extra="replicaCount: 3"))
     assert host.effects() == []

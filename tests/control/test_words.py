@@ -22,6 +22,7 @@ ALL = Words(
     protected={A: True, B: False},
     agreed={A: (Digest("spec"), Digest("digest"))},
     hosts={A: "edge-01 (gpu=h100)"},
+    relabelled={A: Digest("spec")},
     suspended={A: Suspension(NOW, "why"), B: Suspension(NOW)},
     all_suspended=Suspension(NOW, "all"),
     excepted=frozenset({A, B}),

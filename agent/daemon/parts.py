@@ -137,12 +137,9 @@ def _trust(settings: Settings) -> Trust | None:
     if given.verify == "none":
         return None
     keys = Keys(given.allowed_signers, given.keyring)
-    for file in (keys.signers, keys.keyring):
-        tree = work_tree(os.path.realpath(settings.directory)) if file is not None and not given.repo else None
-        if tree is not None and file is not None and file.resolve().is_relative_to(tree.top):
-            raise StartError(
-                f"{file}: lies in the work tree that it is to vouch for; keep it where no commit can change it"
-            )
+    tree = None if given.repo else work_tree(os.path.realpath(settings.directory))
+    if tree is not None and (wrong := keys.misplaced(tree.top)):
+        raise StartError(wrong)
     return Trust(given.verify, keys)
 
 

@@ -22,7 +22,7 @@ from agent.source.git_object import Commit, Missing, Objects
 from agent.source.git_origin import NotSynced
 from agent.source.git_past import GitPast
 from agent.source.git_remote import Remote
-from agent.source.git_tree import NoSuchPath, TreeReader
+from agent.source.git_tree import NoSuchPath, NotAFolder, TreeReader
 from agent.source.git_trust import Trust, Unverified
 from agent.source.scan import Limits
 from agent.source.snapshot import Snapshot, SourceFile
@@ -162,6 +162,8 @@ class RepositorySource:
     def _files(self, objects: Objects, commit: Commit) -> tuple[SourceFile, ...]:
         try:
             return self._tree.read(objects, commit)
+        except NotAFolder as error:
+            raise Transient(f"commit {commit.oid[:12]}: {error}", reason="SourceMissing") from error
         except NoSuchPath as error:
             if not knew(self._mirror.repository, commit, self._remote.path):
                 raise Transient(

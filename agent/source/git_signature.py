@@ -76,6 +76,15 @@ class Keys:
     signers: Path | None = None
     keyring: Path | None = None
 
+    def misplaced(self, top: str) -> str:
+        """Why they cannot vouch for the work tree at `top`, "" if they can."""
+        inside = (
+            file for file in (self.signers, self.keyring) if file is not None and file.resolve().is_relative_to(top)
+        )
+        file = next(inside, None)
+        wrong = f"{file}: lies in the work tree that it is to vouch for; keep it where no commit can change it"
+        return wrong if file is not None else ""
+
     def read(self) -> HeldKeys:
         """As of now. Raises NoKeys."""
         return HeldKeys(_read("allowedSigners", self.signers), _read("keyring", self.keyring), self)

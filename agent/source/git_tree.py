@@ -21,6 +21,10 @@ class NoSuchPath(Exception):
     """The commit has no folder at this path."""
 
 
+class NotAFolder(NoSuchPath):
+    """Something else is there, which may lead to the specs: nobody says that they are gone. A sentence's end."""
+
+
 class TreeReader:
     """Reads commits one after the other; `path`: below the repository's root, "" for all of it."""
 
@@ -74,8 +78,11 @@ def root_of(objects: Objects, commit: Commit, path: str) -> str:
     for name in filter(None, path.split("/")):
         wanted = name.encode("utf-8", "surrogateescape")
         child = next((node for node in objects.tree(here) if node.name == wanted), None)
-        if child is None or child.mode != TREE:
+        if child is None:
             raise NoSuchPath(path)
+        if child.mode != TREE:
+            what = {LINK: "a link", SUBMODULE: "a submodule"}.get(child.mode, "a file")
+            raise NotAFolder(f"{name} is {what} there, which is not followed; the folder of specs has to be a folder")
         here = child.oid
     return here
 

@@ -25,7 +25,7 @@ from agent.source.git_object import Commit, Missing, Objects
 from agent.source.git_past import GitPast
 from agent.source.git_place import Sight, WorkTree, locate, require, sight
 from agent.source.git_refs import AnyOf, RefWatch
-from agent.source.git_tree import NoSuchPath, TreeReader, root_of
+from agent.source.git_tree import NoSuchPath, NotAFolder, TreeReader, root_of
 from agent.source.git_trust import Trust
 from agent.source.place import absolute, inode_of
 from agent.source.scan import SUFFIXES, Limits
@@ -142,6 +142,10 @@ class WorkTreeSource:
             if tree.busy:  # it began while we looked
                 raise Transient(f"{tree.top}: {tree.busy}; finish or abort it", reason="SourceChanging")
             if self._trust is not None:
+                if wrong := self._trust.keys.misplaced(
+                    tree.top
+                ):  # asked at each look: a link may lead elsewhere by now
+                    raise Transient(wrong, reason="SourceUnverified")
                 commit = objects.commit(self._settled(self._trust, objects, commit.oid))
             before = self._snapshot
             ground = str(inode_of(tree.common_dir)) if tree.shallow else ""
@@ -172,6 +176,8 @@ class WorkTreeSource:
             self._tree = TreeReader(tree.path, self._limits)
         try:
             return self._tree.read(objects, commit)
+        except NotAFolder as error:
+            raise Transient(f"commit {commit.oid[:12]}: {error}", reason="SourceMissing") from error
         except NoSuchPath as error:
             if not knew(tree.repository, commit, tree.path):
                 raise Transient(

@@ -156,6 +156,7 @@ class Surface:
             ws="none",
             lifespan="off",
             log_config=None,
+            log_level="error",  # whoever can reach a port could else write our log full with broken requests
             access_log=False,
             server_header=False,
             date_header=False,

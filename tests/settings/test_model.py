@@ -1,6 +1,5 @@
 """The settings' names, defaults and bounds."""
 
-
 import pytest
 from pydantic import ValidationError
 

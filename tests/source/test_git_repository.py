@@ -402,6 +402,21 @@ def test_a_server_that_stalls_holds_up_neither_a_look_nor_the_end(repo, server, 
     assert not source._thread.is_alive()
 
 
+@pytest.mark.parametrize("path", ["specs", "specs/b"])
+def test_a_folder_that_became_a_link_is_no_empty_one(repo, open_repository, path):
+    source = open_repository(path=path, interval=3600)
+    first = source.look()
+    repo.git("mv", "specs", "moved")
+    (repo.root / "specs").symlink_to("moved")
+    repo.git("add", "specs")
+    repo.git("commit", "-q", "-m", "moved, with a link for those who look there")
+    with pytest.raises(Transient, match="specs is a link there"):
+        synced(source)
+    repo.git("revert", "-n", "HEAD")
+    repo.git("commit", "-q", "-m", "back")
+    assert contents(synced(source)) == contents(first)
+
+
 # with signatures asked for
 
 

@@ -370,6 +370,15 @@ def test_links_dotfiles_submodules_and_other_names_are_ignored(repo, source, tmp
     assert set(contents(source.look())) == {"a.yaml", "b/c.yaml", "more.json"}
 
 
+def test_a_folder_that_became_a_link_or_a_submodule_at_head_is_no_empty_one(repo, source):
+    source.look()
+    repo.git("rm", "-rq", "--cached", "specs")
+    repo.git("update-index", "--add", "--cacheinfo", f"160000,{repo.head},specs")
+    repo.git("commit", "-q", "-m", "a submodule from now on")
+    with pytest.raises(Transient, match="specs is a submodule there"):
+        source.look()
+
+
 def test_a_root_can_be_the_folder(repo, open_tree):
     assert set(contents(open_tree(repo.root).look())) == {"specs/a.yaml", "specs/b/c.yaml"}
 
@@ -482,6 +491,22 @@ def test_what_was_in_force_is_so_after_a_restart_though_its_key_is_gone(repo, ja
     again = trusting()
     assert again.look().revision == good
     assert "does not verify any more" in again.notice
+
+
+def test_keys_that_a_commit_could_change_are_refused_also_where_the_work_tree_comes_late(
+    repo, jane, open_tree, tmp_path
+):
+    """As git-sync does: when the agent starts, its link is not there."""
+    (repo.root / "signers").write_text(jane.allowed())
+    repo.git("add", "signers")
+    signed_commit(repo.root, jane.settings)
+    link = tmp_path / "link"
+    source = open_tree(link / "specs", trust=Trust("commit", Keys(link / "signers")))
+    with pytest.raises(Transient, match="no git work tree"):
+        source.look()
+    link.symlink_to(repo.root)
+    with pytest.raises(Transient, match="lies in the work tree that it is to vouch for"):
+        source.look()
 
 
 def test_a_work_tree_without_a_signed_commit_is_an_error(repo, trusting):

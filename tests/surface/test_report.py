@@ -168,6 +168,18 @@ def test_what_changes_nothing_that_is_said_is_not_reported(there, reporting):
     assert len(there.seen) == 1
 
 
+def test_a_pull_that_counts_on_is_no_change(there, reporting):
+    made = reporting(3600)
+    made.changes(a_status("web", Phase.PROGRESSING, converged=Truth(False, "Pulling", "1 of 9 MB")))
+    assert eventually(lambda: there.bodies, 8)
+    made.changes(a_status("web", Phase.PROGRESSING, converged=Truth(False, "Pulling", "2 of 9 MB")))
+    assert eventually(lambda: not made.reporter._news.is_set(), 3)
+    time.sleep(0.3)  # nothing may happen, which has no moment of its own
+    assert len(there.seen) == 1
+    made.changes(a_status("web", Phase.PROGRESSING, converged=Truth(False, "Starting", "2 of 9 MB")))
+    assert eventually(lambda: len(there.bodies) == 2, 3)
+
+
 def test_failures_are_said_once_counted_and_never_pile_up(there, reporting, caplog):
     there.answers = [500] * 3
     made = reporting(0.3)

@@ -26,6 +26,15 @@ def test_nonsense_on_the_wire_is_answered_and_survived(surface):
     assert get(surface, "/healthz")[0] == 200
 
 
+def test_strangers_cannot_fill_the_log(surface, caplog):
+    upgrade = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    for request in (b"\x16\x03\x01\x02\x00 nonsense\r\n\r\n", upgrade):
+        with socket.create_connection(("127.0.0.1", surface.port), timeout=5) as stranger:
+            stranger.sendall(request)
+            assert stranger.recv(100).startswith(b"HTTP/1.1 ")
+    assert caplog.records == []
+
+
 def test_an_idle_surface_sleeps(surface):
     get(surface, "/healthz")
     time.sleep(0.3)

@@ -82,7 +82,8 @@ class Chronicle:
         if after is None:
             if before is not None:
                 self._told.pop(before.name, None)
-                self._tell(Kind.SERVICE, "Removed", service=before.name, message="nothing of it is wanted or left")
+                message = "nothing of it is wanted or left"
+                self._tell(Kind.SERVICE, "Removed", service=before.name, message=message, **_commit(before))
             return
         if before is None and after.phase is Phase.KEPT:
             return  # until the worlds are seen, as at every start
@@ -171,8 +172,7 @@ class Counts(SourceFacts, PlanFacts, Protocol):
 def _event(status: Status, clock: Clock) -> Event:
     truth = status.converged if not status.converged.holds or status.serving.holds else status.serving
     verdict = next((goal.verdict for goal in status.goals if goal.name == status.goal), "")
-    change = status.change
-    return Event(
+    told = Event(
         at=clock.now(),
         kind=Kind.SERVICE,
         what=str(status.phase),
@@ -186,10 +186,14 @@ def _event(status: Status, clock: Clock) -> Event:
         wanted=status.wanted[:_SHORT],
         routed=status.routed[:_SHORT],
         revision=status.revision,
-        commit=change.commit if change is not None else "",
-        author=change.author if change is not None else "",
-        subject=change.subject if change is not None else "",
     )
+    return replace(told, **_commit(status))  # type: ignore[arg-type] # texts only
+
+
+def _commit(status: Status) -> dict[str, str]:
+    """The commit that its document's last change came with, be it that it went."""
+    change = status.change
+    return {"commit": change.commit, "author": change.author, "subject": change.subject} if change is not None else {}
 
 
 def _gist(event: Event) -> tuple[object, ...]:

@@ -148,9 +148,13 @@ def test_what_is_gone_is_told_and_forgotten(desk: Desk) -> None:
     desk.put()
     desk.board.forget(ServiceName("web"))
     assert desk.kept.told == ["Progressing Loading", "Removed"]
+    assert desk.kept.events[-1].commit == ""
     assert not desk.chronicle._told, "nothing is remembered of it"
     desk.put()
     assert len(desk.kept.events) == 3, "it is new"
+    desk.put(change=Change("a1b2c3", "Ann", NOW, "No more web"))
+    desk.board.forget(ServiceName("web"))
+    assert (desk.kept.events[-1].commit, desk.kept.events[-1].author) == ("a1b2c3", "Ann"), "who took it away"
 
 
 def test_until_the_worlds_are_seen_nothing_is_told(desk: Desk) -> None:

@@ -12,6 +12,8 @@ from agent.control.board import Phase
 from agent.source.git_remote import remote
 from agent.source.git_repository import RepositorySource
 from agent.spec.policy import Policy
+from agent.spec.reading import Problem
+from agent.spec.resolve import FileReading
 from tests.fakes.folder import RESOLVER, document
 from tests.fakes.following import git
 from tests.fakes.history import NEVER, GitHost, Repository
@@ -155,6 +157,26 @@ def test_after_a_force_push_history_is_asked_anew(repo, host):
     assert host.runs() == "v2", "what runs is as it was: the history that is left knows only an older word"
     host.restart(world=False).recall()
     assert host.runs() == "v1", "where nothing runs, the word that is left counts"
+
+
+class Locked:
+    """Reads as a host does whose key is missing: what is encrypted may become readable as it is."""
+
+    def read_file(self, path: str, content: bytes) -> FileReading:
+        if b"# sealed" in content:
+            return FileReading((), (Problem(1, 1, "sops", "no key"),), passing=True)
+        return RESOLVER.read_file(path, content)
+
+
+@pytest.mark.parametrize("then", [None, TORN])
+def test_a_word_from_before_it_was_encrypted_is_not_taken_for_want_of_a_key(repo, then):
+    repo.commit("Begin, in the open", a=V1)
+    repo.commit("Encrypt it", a=V2 + "# sealed")
+    if then is not None:
+        repo.commit("Break it", a=then)
+    host = GitHost(repo.root, resolver=Locked()).recall()
+    assert host.agent.board.get("web") is None
+    assert not host.provenance.busy
 
 
 def test_a_merge_that_breaks_a_file_has_its_parents_words(repo, host):

@@ -4,7 +4,7 @@ import os
 import subprocess
 import threading
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from agent.clock import SystemClock
 from agent.control.board import Status
@@ -14,7 +14,6 @@ from agent.control.scanner import Scanner
 from agent.control.words import Words
 from agent.source.git_worktree import WorkTreeSource
 from agent.source.snapshot import Source
-from agent.spec.resolve import Resolver
 from tests.fakes.agent import MiniAgent, clock_at_noon
 from tests.fakes.facts import NoFacts
 from tests.fakes.folder import RESOLVER
@@ -81,7 +80,7 @@ class Repository:
 class GitHost:
     """An agent on a repository; `restart` loses everything but the world. `look` reads, `recall` asks history, too."""
 
-    def __init__(self, root: Path, *, source: Source | None = None, resolver: Resolver = RESOLVER) -> None:
+    def __init__(self, root: Path, *, source: Source | None = None, resolver: Any = RESOLVER) -> None:
         self.root = root
         self.clock = clock_at_noon()
         self.world = World(now=self.clock.now, probes=False, stops_at_once=True)

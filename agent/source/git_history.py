@@ -4,10 +4,13 @@ Two commits are related if they have a common ancestor, or a root in common with
 cannot tell; there, the repository itself (its folder) is what counts.
 """
 
+from contextlib import suppress
+
 from agent.contracts import Transient
 from agent.source.git_command import GitFailed, Repository, ask
-from agent.source.git_object import Commit
+from agent.source.git_object import Commit, Missing, Objects
 
+_NEAR = 30  # commits
 _SECONDS = 60.0  # a walk over a million commits takes ten
 
 
@@ -20,17 +23,17 @@ class History:
         self._ground = ""
         self._identity = ""
 
-    def identity(self, repository: Repository, commit: Commit, *, ground: str) -> str:
+    def identity(self, repository: Repository, objects: Objects, commit: Commit, *, ground: str) -> str:
         """The identity of this commit; `ground`: what to go by if the history is cut off, else "". Raises Transient."""
-        if not self._related(repository, commit, ground):
+        if not self._related(repository, objects, commit, ground):
             self._identity = f"repository {ground}" if ground else f"history {self._noted(repository, commit)}"
         self._head, self._ground = commit.oid, ground
         return self._identity
 
-    def _related(self, repository: Repository, commit: Commit, ground: str) -> bool:
+    def _related(self, repository: Repository, objects: Objects, commit: Commit, ground: str) -> bool:
         if not self._head:
             return False
-        if self._head == commit.oid or self._head in commit.parents or (ground and ground == self._ground):
+        if (ground and ground == self._ground) or _near(objects, commit, self._head):
             return True
         try:
             ask(repository, ["merge-base", self._head, commit.oid], seconds=_SECONDS)
@@ -41,6 +44,18 @@ class History:
     def _noted(self, repository: Repository, commit: Commit) -> str:
         self._roots = _roots(repository, commit)
         return min(self._roots, default=commit.oid)
+
+
+def _near(objects: Objects, commit: Commit, other: str) -> bool:
+    """The other is among the commit's nearest ancestors: as a rule it is, and that spares the way to the runtime a process."""
+    seen, todo = {commit.oid}, [commit]
+    while todo and len(seen) < _NEAR:
+        for parent in todo.pop(0).parents:
+            if parent not in seen and other not in seen:
+                seen.add(parent)
+                with suppress(Missing):  # cut off
+                    todo.append(objects.commit(parent))
+    return other in seen
 
 
 def knew(repository: Repository, commit: Commit, path: str) -> bool:

@@ -136,7 +136,7 @@ class RepositorySource:
                 if self._trust is not None:
                     raise Transient("no commit is in force", reason="SourceUnverified") from error
                 raise Transient("the mirror has lost its commit", reason="SourceBroken") from error
-            identity = self._history.identity(repository, commit, ground="")
+            identity = self._history.identity(repository, objects, commit, ground="")
             before = self._snapshot
             if before is not None and (before.revision, before.identity) == (commit.oid, identity):
                 files = before.files

@@ -149,7 +149,7 @@ class WorkTreeSource:
                 commit = objects.commit(self._settled(self._trust, objects, commit.oid))
             before = self._snapshot
             ground = str(inode_of(tree.common_dir)) if tree.shallow else ""
-            identity = self._history.identity(tree.repository, commit, ground=ground)
+            identity = self._history.identity(tree.repository, objects, commit, ground=ground)
             if before is not None and (before.revision, before.identity) == (commit.oid, identity):
                 return replace(before, location=self._located(tree), read_at=self._clock.now())
             files = self._files(objects, tree, commit)

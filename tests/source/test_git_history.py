@@ -11,7 +11,7 @@ def where(repo) -> Repository:
 
 def identity(history: History, repo, *, ground: str = "") -> str:
     with Objects(where(repo), seconds=10) as objects:
-        return history.identity(where(repo), objects.commit("HEAD"), ground=ground)
+        return history.identity(where(repo), objects, objects.commit("HEAD"), ground=ground)
 
 
 def test_a_branch_and_a_rewritten_one_are_the_same_history(repo):
@@ -23,6 +23,14 @@ def test_a_branch_and_a_rewritten_one_are_the_same_history(repo):
     repo.commit(a="a: 3\n")
     assert identity(history, repo) == first
     assert identity(History(), repo) == first, "and so it is to another agent"
+
+
+def test_what_is_far_back_is_the_same_history_too(repo):
+    history = History()
+    first = identity(history, repo)
+    for number in range(40):
+        repo.commit(a=f"a: {number}\n")
+    assert identity(history, repo) == first
 
 
 def test_unrelated_history_is_another_one(repo):

@@ -72,7 +72,6 @@ class OpenGitPast:
         self._past = past
         self._objects = objects
         self._seconds = seconds
-        self._trees: dict[str, dict[str, str]] = {}
         self._logs: list[subprocess.Popen[bytes]] = []
         self._shallow: frozenset[str] | None = None
 
@@ -93,11 +92,6 @@ class OpenGitPast:
         timer.start()
         try:
             yield from _entries(_tokens(process), f"{past.path}/" if past.path else "")
-            said = process.stderr.read() if process.stderr is not None else b""
-            if process.wait() != 0:
-                raise Transient(
-                    f"the log cannot be read: {sentence(said) or 'it took too long'}", reason="SourceBroken"
-                )
         finally:
             timer.cancel()
             kill(process)
@@ -136,14 +130,15 @@ class OpenGitPast:
 
 
 def _tokens(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
-    """What stands between the NULs."""
+    """What stands before each NUL. Raises Transient instead of an end that is none: half a commit is no commit."""
     rest = b""
     assert process.stdout is not None  # noqa: S101 for mypy
     while piece := process.stdout.read1(_PIECE):  # type: ignore[attr-defined]  # it is buffered
         *tokens, rest = (rest + piece).split(b"\0")
         yield from tokens
-    if rest:
-        yield rest
+    said = process.stderr.read() if process.stderr is not None else b""
+    if process.wait() != 0 or rest:
+        raise Transient(f"the log cannot be read: {sentence(said) or 'it took too long'}", reason="SourceBroken")
 
 
 def _entries(tokens: Iterator[bytes], prefix: str) -> Iterator[LogEntry]:
@@ -155,14 +150,13 @@ def _entries(tokens: Iterator[bytes], prefix: str) -> Iterator[LogEntry]:
         if token is None:
             return
         parents, author, at, subject = (next(tokens).decode("utf-8", "replace") for _ in range(4))
+        seconds = float(at) if at.isdecimal() else 0.0  # a commit may lack its time
         commit, edits = token.decode(), []
         while (token := next(tokens, None)) is not None and token.lstrip(b"\n").startswith(b":"):
             edit = _edit(token.lstrip(b"\n:"), next(tokens), prefix)
             if edit is not None:
                 edits.append(edit)
-        yield LogEntry(
-            commit, tuple(parents.split()), line_of(author), moment(float(at)), line_of(subject), tuple(edits)
-        )
+        yield LogEntry(commit, tuple(parents.split()), line_of(author), moment(seconds), line_of(subject), tuple(edits))
 
 
 def _edit(modes: bytes, path: bytes, prefix: str) -> Edit | None:

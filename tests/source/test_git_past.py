@@ -1,12 +1,13 @@
 """A past is told as git's own log tells it: below one path, merges against their first parent, and cut where it is cut."""
 
 import shutil
+import subprocess
 import threading
 
 import pytest
 
 from agent.contracts import Transient
-from agent.source.git_command import Repository
+from agent.source.git_command import Repository, spawn
 from agent.source.git_mirror import Mirror
 from agent.source.git_past import GitPast
 from agent.source.git_remote import remote
@@ -130,6 +131,32 @@ def test_a_commit_that_is_not_there_or_time_that_is_over_is_transient(repo):
     held = blob(repo, "a.yaml")
     with past_of(repo).open(0.0) as reading, pytest.raises(Transient):  # its time is over as soon as git runs
         _ = [reading.content(held) for _ in range(100_000)]
+
+
+def test_a_log_that_ends_within_a_commit_is_no_log(repo, monkeypatch):
+    files = "".join(f"M 100644 inline specs/{n}.yaml\ndata 2\na\n\n" for n in range(2000))  # more than a pipe holds
+    stream = f"commit refs/heads/many\ncommitter t <t@example.com> 1767225600 +0000\ndata 1\nx\n{files}"
+    subprocess.run(["git", "fast-import", "--quiet"], cwd=repo.root, input=stream.encode(), check=True)
+    monkeypatch.setattr("agent.source.git_past._PIECE", 64)
+    spawned = []
+    monkeypatch.setattr("agent.source.git_past.spawn", lambda *a, **k: spawned.append(spawn(*a, **k)) or spawned[-1])
+    repo.git("checkout", "-q", "many")
+    head = repo.commit(a="a: 2\n")
+    with past_of(repo).open(SECONDS) as reading:
+        entries = reading.log(head)
+        assert next(entries).id == head
+        spawned[-1].kill()
+        spawned[-1].wait()
+        with pytest.raises(Transient, match="log cannot be read"):
+            next(entries)
+
+
+def test_a_commit_without_a_time_or_an_author_is_told(repo):
+    text = f"tree {repo.git('rev-parse', 'HEAD^{tree}').strip()}\nauthor nobody\ncommitter nobody\n\nNo time\n"
+    words = ["git", "hash-object", "-t", "commit", "-w", "--stdin", "--literally"]
+    made = subprocess.run(words, cwd=repo.root, input=text, check=True, capture_output=True, text=True)
+    [entry] = log(past_of(repo), made.stdout.strip())
+    assert (entry.subject, entry.author, entry.at.timestamp()) == ("No time", "", 0.0)
 
 
 def test_a_mirror_lacks_old_files_without_asking_for_them_and_fetches_them_when_told(repo, tmp_path):

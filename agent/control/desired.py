@@ -132,16 +132,20 @@ class DesiredReader:
         self._state: DesiredState | None = None
 
     def recall(self, revision: str, words: Iterable[LastWord]) -> bool:
-        """History tells the last good words of files that are invalid at this revision; False: that is over."""
+        """History tells the last good words of files that are invalid at this revision, newest first; False: that is over."""
         if self._state is None or self._state.revision != revision:
             return False
         bad = {file.path for file in self._state.invalid if not file.quarrel}
-        for word in words:
-            if word.path in bad:
-                self._recalled[word.path] = word
-                self._whole |= {word.path}
-                if word.wanted:
-                    self._good[word.path] = tuple(_stands(w, self._state.source, word.path) for w in word.wanted)
+        held = {
+            w.service.name for read in self._reads.values() for w in read.reading.wanted if not read.reading.problems
+        }
+        for word in reversed([word for word in words if word.path in bad]):
+            self._recalled[word.path] = word
+            self._whole |= {word.path}
+            if word.wanted:
+                good = tuple(_stands(w, self._state.source, word.path) for w in word.wanted)
+                self._good[word.path] = good
+                self._last |= {w.service.name: w for w in good if w.service.name not in held}
         self._state = None
         return True
 
@@ -166,7 +170,7 @@ class DesiredReader:
                 invalid.append(InvalidFile(file.path, errors, file.content, passing=passing))
                 good[file.path] = self._good.get(file.path, ())
                 message = f"{file.path}: {errors[0]}"
-                doubts.update({w.service.name: self._doubt(file.path, message, w) for w in good[file.path]})
+                doubts.update({w.service.name: self._doubt(message, w) for w in good[file.path]})
             else:
                 good[file.path] = reads[file.path].reading.wanted
                 elsewhere.update(reads[file.path].reading.elsewhere)
@@ -225,8 +229,10 @@ class DesiredReader:
                 told.setdefault(file, f"{bad.line}:1: spec.dependsOn: {ring_told(ring)}")
         invalid.extend(InvalidFile(path, (error,), b"", quarrel=True) for path, error in sorted(told.items()))
 
-    def _doubt(self, path: str, message: str, last: Wanted) -> Doubt:
-        recalled = self._recalled.get(path)
+    def _doubt(self, message: str, wanted: Wanted) -> Doubt:
+        """Another file, that is invalid or gone by now, may have said something newer of it."""
+        last = self._last.get(wanted.service.name, wanted)
+        recalled = self._recalled.get(last.service.file)
         return Doubt("SpecInvalid", message, last, recalled.older.get(last.service.name) if recalled else None)
 
     def _vouch(

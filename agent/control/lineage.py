@@ -70,7 +70,6 @@ class _Traced(_Seeker):
     says: Said = field(kw_only=True)
     until: str = ""
     versions: list[Version] = field(default_factory=list)
-    ended: bool = False
 
     @property
     def specs(self) -> set[str]:
@@ -84,7 +83,6 @@ class _Mourned(_Seeker):
     wanted: tuple[Wanted, ...] = ()
     followed: tuple[_Traced, ...] = ()
     lost: set[ServiceName] = field(default_factory=set)
-    ended: bool = False
 
 
 class _Lacks(Exception):
@@ -111,7 +109,7 @@ class Walk:
         self._read_file = read_file
         self._said: dict[str, Mapping[ServiceName, Said]] = {}
         self._traced: list[_Traced] = []
-        self._mourned: list[_Mourned] = []
+        self._ended: list[_Mourned] = []
         self._at: dict[str, dict[str, list[_Seeker]]] = {}  # by commit and path
 
     def run(self, revision: str, documents: Iterable[Document], invalid: Iterable[Invalid], *, but: str = "") -> None:
@@ -123,7 +121,6 @@ class Walk:
             begin.setdefault(traced.path, []).append(traced)
         for file in invalid:
             mourned = _Mourned(file.path, file.content, asked=file.path)
-            self._mourned.append(mourned)
             begin.setdefault(mourned.path, []).append(mourned)
         first = True
         for entry in self._past.log(revision, but=but):
@@ -138,11 +135,11 @@ class Walk:
             self._at[""] = begin
 
     def trails(self) -> dict[ServiceName, tuple[Version, ...]]:
-        """What was found of documents, newest first."""
-        return {traced.name: tuple(traced.versions) for traced in self._traced if traced.versions}
+        """What was found of documents, newest first; of a name in several files, where it stands or stood last."""
+        return {traced.name: tuple(traced.versions) for traced in reversed(self._traced) if traced.versions}
 
     def words(self) -> tuple[LastWord, ...]:
-        """What was found of invalid files."""
+        """What was found of invalid files, newest first."""
         return tuple(
             LastWord(
                 mourned.asked,
@@ -151,8 +148,7 @@ class Walk:
                 | {traced.name: frozenset(traced.specs) for traced in mourned.followed},
                 frozenset(mourned.lost),
             )
-            for mourned in self._mourned
-            if mourned.ended
+            for mourned in self._ended
         )
 
     def left(self, revision: str) -> tuple[frozenset[ServiceName], frozenset[str]]:
@@ -160,7 +156,7 @@ class Walk:
         groups = (self._at.get(revision, {}), self._at.get("", {}))
         here = [seeker for group in groups for seekers in group.values() for seeker in seekers]
         names = frozenset(s.name for s in here if isinstance(s, _Traced) and not s.versions)
-        return names, frozenset(s.asked for s in here if isinstance(s, _Mourned) and not s.ended)
+        return names, frozenset(s.asked for s in here if isinstance(s, _Mourned))
 
     # one commit
 
@@ -239,7 +235,6 @@ class Walk:
         seeker.versions.append(Version(seeker.says.spec, change_of(entry)))
         there = seeker.until not in ("", seeker.says.spec) and len(seeker.versions) < _VERSIONS
         if older is None or not there:
-            seeker.ended = True
             return
         parent, path, seeker.says = older
         self._put(seeker, parent, path)
@@ -270,7 +265,7 @@ class Walk:
         elif before is not None:
             self._put(seeker, *before)
         else:
-            seeker.ended = True  # it was never valid
+            self._ended.append(seeker)  # it was never valid
 
     def _valid(self, seeker: _Mourned, edits: "_Edits", edit: Edit) -> tuple[str, FileReading | None]:
         """Where the file was before, "" if nowhere, and what it said if it was valid."""
@@ -288,7 +283,7 @@ class Walk:
         return "", None
 
     def _found(self, seeker: _Mourned, parent: str, path: str, reading: FileReading) -> None:
-        seeker.ended = True
+        self._ended.append(seeker)
         seeker.wanted = tuple(_at(wanted, parent) for wanted in reading.wanted)
         followed: list[_Traced] = []
         for wanted in reading.wanted:

@@ -112,10 +112,31 @@ def test_a_file_that_was_moved_and_broken_in_one_commit_is_followed(repo, host):
 
 def test_a_name_that_another_file_holds_by_now_is_not_doubled(repo, host):
     repo.commit("Begin", a=V1 + "---\n" + API)
-    repo.commit("Qwen has a file of its own, and a is broken", a=BROKEN, b=document("qwen", "v9"))
+    moved = repo.commit("Qwen has a file of its own, and a is broken", a=BROKEN, b=document("qwen", "v9"))
     host.recall()
+    assert host.changed("qwen") == moved
     assert (host.runs(), host.runs("qwen")) == ("v1", "v9")
     assert host.status("qwen").phase is Phase.READY
+
+
+@pytest.mark.parametrize("gone", [None, TORN])
+@pytest.mark.parametrize("file", ["a", "z"])
+def test_a_word_that_another_file_said_since_is_the_last_one(repo, host, file, gone):
+    repo.commit("Begin", m=V1 + "---\n" + API)
+    host.recall()
+    repo.commit("Tear it", m=TORN)
+    host.recall()
+    newest = repo.commit("Web has a file of its own", **{file: V2})
+    host.recall()
+    assert (host.runs(), host.runs("qwen")) == ("v2", "v1")
+    repo.commit("That is torn, too, or gone", **{file: gone})
+    host.recall()
+    assert (host.runs(), host.runs("qwen")) == ("v2", "v1")
+    host.restart().recall()
+    assert (host.runs(), host.runs("qwen")) == ("v2", "v1")
+    if gone is not None:
+        status = host.restart(world=False).recall().status()
+        assert (host.runs(), host.runs("qwen"), status.change.commit) == ("v2", "v1", newest)
 
 
 def test_what_runs_is_brought_to_a_newer_good_word_and_never_to_an_older_one(repo, host):

@@ -78,9 +78,13 @@ class Journal:
             self._store.set_aside(why)
 
     def save(self, data: Mapping[str, Any]) -> None:
-        """Keep it. A failure is logged once and shown, never raised: nothing that runs depends on it."""
+        """Keep it. A failure is logged once and shown, never raised: nothing that runs depends on it.
+
+        While there is trouble nobody waits for the file again: `keep` tries.
+        """
         self._last = data
-        self._write()
+        if not self.trouble:
+            self._write()
 
     def keep(self) -> None:
         """Write the last words again if their file is gone or could not be written. Cheap: ask for it often."""

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 VERSION = 1  # of the tables; another one is another program's
 _OURS = 0x786D6F64  # application_id: "xmod"
-_PATIENCE = 5.0  # seconds that a write waits for another program's lock
+_PATIENCE = 1.0  # seconds that a write waits for another program's lock; who plans may wait for it
 _PAGES = 256  # 4 KiB pages that SQLite keeps in the -wal before it moves them into the file
 _LEAST = 512  # bytes of a database; SQLite takes a shorter file for none, and writes over it
 _ENDS = ("-wal", "-shm", "")  # the file last: while it is there, what lies beside it is its own

@@ -1,10 +1,12 @@
 """What outlives the agent: whole or not at all, and never at the expense of what runs."""
 
+import contextlib
 import json
 import logging
 import shutil
 import sqlite3
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -125,6 +127,8 @@ def test_a_folder_that_cannot_be_written_costs_memory_and_not_service(
     assert journal.load() is None
     blocked.unlink()
     journal.save({"a": 3})
+    assert journal.trouble, "nobody who plans waits for a file that is in trouble"
+    journal.keep()
     assert (journal.trouble, journal.notices) == ("", ())
     assert journal.load() == {"a": 3}
 
@@ -180,6 +184,22 @@ def test_words_that_could_not_be_written_are_once_they_can_be(tmp_path: Path, ca
     journal.keep()
     assert journal.trouble == ""
     assert Journal(blocked).load() == {"a": 1}
+
+
+def test_another_programs_lock_costs_who_plans_a_moment_once(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.save({"a": 1})
+    with contextlib.closing(sqlite3.connect(tmp_path / "journal.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        for number in range(10):
+            journal.save({"a": number})
+        assert time.monotonic() - began < 4
+        assert "locked" in journal.trouble
+        other.execute("COMMIT")
+    journal.keep()
+    assert journal.trouble == ""
+    assert Journal(tmp_path).load() == {"a": 9}
 
 
 # words.json, which agents before had

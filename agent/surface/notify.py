@@ -138,7 +138,7 @@ class Notifier:
             self._news.clear()
             self.look()
             self.deliver(stop)
-            busy = self._memory or self._queue
+            busy = self._queue or any(case.since is not None for case in self._memory.values())
             due = self._clock.monotonic() + (_BUSY_TICK if busy else _TICK)
 
     def look(self) -> None:

@@ -16,7 +16,8 @@ import ssl
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from threading import Event
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -95,10 +96,7 @@ class Post:
             raise NotSent(str(error)) from error
         try:
             connection, target, more = _way(url)
-            with _bounded(connection, stop):
-                connection.request("POST", target, body, headers | more)
-                answer = connection.getresponse()
-                answer.close()  # what else it says is of no use
+            answer = _answer(connection, lambda: connection.request("POST", target, body, headers | more), stop)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise NotSent(f"{url.shown}: {_words(error)}") from None  # the error may hold the URL
         if not 200 <= answer.status < 300:
@@ -155,26 +153,39 @@ def _credentials(parts: SplitResult, header: str) -> dict[str, str]:
     return {header: f"Basic {base64.b64encode(pair.encode()).decode()}"}
 
 
-@contextlib.contextmanager
-def _bounded(connection: http.client.HTTPConnection, stop: Event) -> Iterator[None]:
-    """Cut the connection once it took too long, or the agent stops."""
+def _answer(connection: http.client.HTTPConnection, ask: Callable[[], None], stop: Event) -> http.client.HTTPResponse:
+    """What is answered. Raises TimeoutError once it took too long, or the agent stops.
+
+    Nothing cuts short the search for a name or for an address that takes the connection: that is left behind, and asks
+    nothing if it comes to an end.
+    """
+    answered: Future[http.client.HTTPResponse] = Future()
     over = Event()
 
-    def guard() -> None:
-        deadline = time.monotonic() + _LONGEST
-        while not over.wait(_STEP):
-            if stop.is_set() or time.monotonic() > deadline:
-                with contextlib.suppress(OSError, AttributeError):  # it has no socket yet, or none any more
-                    connection.sock.shutdown(socket.SHUT_RDWR)
+    def work() -> None:
+        try:
+            connection.connect()
+            if not over.is_set():
+                ask()
+                with connection.getresponse() as answer:  # of which only the head is of use
+                    answered.set_result(answer)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            answered.set_exception(error)
+        except AttributeError:  # ssl's, of a connection that is cut while it is read
+            if not over.is_set():
+                raise
+        finally:
+            connection.close()
 
-    watching = threading.Thread(target=guard, name="post-guard", daemon=True)
-    watching.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watching.join()
-        connection.close()
+    threading.Thread(target=work, name="post", daemon=True).start()
+    deadline = time.monotonic() + _LONGEST
+    while not stop.is_set() and time.monotonic() < deadline:
+        if wait((answered,), _STEP).done:
+            return answered.result()
+    over.set()
+    with contextlib.suppress(OSError, AttributeError):  # it has no socket yet, or none any more
+        connection.sock.shutdown(socket.SHUT_RDWR)
+    raise TimeoutError
 
 
 def _declined(url: Url, answer: http.client.HTTPResponse) -> NotSent:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import pairwise
 
+import pytest
+
 from agent.control.board import Phase, Status, Truth
 from agent.surface import notice
 from agent.surface.notice import Memory, Notice
@@ -137,6 +139,27 @@ def test_a_crash_loop_is_told_although_no_state_of_it_lasts():
     assert story.events[-1] == "service.recovered"
 
 
+@pytest.mark.parametrize(("down", "up"), [(10, 10), (20, 40), (60, 300)])
+def test_what_comes_and_goes_all_day_is_told_a_few_times_an_hour(down, up):
+    story = Story()
+    for _ in range(3 * 3600 // (down + up)):
+        story.is_so(UNHEALTHY, seconds=down)
+        story.is_so(READY, seconds=up)
+    assert len(story.told) / 3 < 6
+    assert sum(at > 2 * 3600 for at, _ in story.told) >= 1, "nor is it forgotten"
+    story.is_so(READY)
+    story.goes_on(3600, every=5)
+    assert story.events[-1] == "service.recovered"
+
+
+def test_a_new_spec_that_fails_is_no_relapse():
+    story = Story()
+    for number in range(8):
+        story.is_so(web(Phase.FAILED, "Exited", f"d{number}"), seconds=10)
+        story.is_so(READY, seconds=10)
+    assert story.events == ["service.failed", "service.recovered"] * 8
+
+
 def test_what_heals_slowly_is_told_once_and_a_rollback_is_news_of_its_own():
     story = Story()
     story.is_so(READY, seconds=10)
@@ -243,6 +266,9 @@ def test_memory_is_bounded_and_empty_when_all_is_well():
         story.is_so(web(Phase.FAILED, "Exited", f"d{number}"), seconds=1)
     assert len(story.memory["service", "web"].told) <= 17
     story.is_so(READY, seconds=20)
+    assert story.events[-1] == "service.recovered"
+    assert len(story.memory["service", "web"].known) <= 17
+    story.goes_on(3600, every=5)
     assert story.memory == {}
 
 
@@ -253,7 +279,8 @@ def test_each_told_trouble_comes_to_one_end_whatever_happens():
         for _ in range(60):
             status = chance.choice(phases)
             story.is_so(*([status] if status is not None else []), seconds=chance.randint(1, 90))
-        story.is_so(READY, seconds=20)
+        story.is_so(READY)
+        story.goes_on(4000, every=5)
         told = 0
         for event in story.events:
             if event in ("service.recovered", "service.dropped"):

@@ -1,5 +1,6 @@
 """Delivery over real sockets: signed, bounded, and nothing secret in what is said of it."""
 
+import contextlib
 import hashlib
 import hmac
 import socket
@@ -137,6 +138,27 @@ def test_a_stop_cuts_a_delivery_short(there):
 def test_an_end_that_breaks_off_did_not_take_it(there, behaviour):
     there.behaviour = behaviour
     assert not refusal(there.url).refused
+
+
+def test_an_end_of_many_addresses_that_take_no_connection_is_given_up_on_as_a_whole_and_at_a_stop(monkeypatch):
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(3):  # they fill the queue, so that what comes after them is not heard
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        address = full.getsockname()
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address)] * 4
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        monkeypatch.setattr(post, "_LONGEST", 1.0)
+        stopped = threading.Event()
+        stopped.set()
+        for stop, longest in ((threading.Event(), 2.5), (stopped, 1.0)):
+            began = time.monotonic()
+            assert "no answer in time" in str(refusal(f"http://example.com:{address[1]}/hook", stop=stop))
+            assert time.monotonic() - began < longest
 
 
 def test_where_nobody_listens_is_said():

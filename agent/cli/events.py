@@ -154,11 +154,11 @@ def _when(at: str) -> str:
 
 
 def why(event: Event) -> str:
-    """The reason in words, then who said it, and the commit that it goes back to."""
+    """Who said it, the reason in words, and the commit that it goes back to."""
     reason = event["reason"] if event["reason"] != event["what"] else ""
-    words = ": ".join(part for part in (event["goal"], reason, event["message"]) if part)
     said = f"by {event['who']}" if event["who"] else ""
-    return " ".join(part for part in (words, said, _commit(event)) if part)
+    words = ": ".join(part for part in (said, event["goal"], reason, event["message"]) if part)
+    return " ".join(part for part in (words, _commit(event)) if part)
 
 
 def _commit(event: Event) -> str:

@@ -197,7 +197,7 @@ def _facts(service: View, now: datetime) -> Iterator[tuple[str, str]]:
     yield "converged", _truth(service["converged"])
     yield "endpoint", " ".join(service["endpoints"])
     yield "replicas", f"{service['ready']} of {service['replicas']} ready"
-    yield "shimlet", f"{service['shimlet']}, goalset {service['goalset']}"
+    yield "shimlet", ", goalset ".join(part for part in (service["shimlet"], service["goalset"]) if part)
     yield "spec", ", revision ".join(part for part in (service["file"], show.short(service["revision"])) if part)
     if service["change"]:
         yield "changed", show.short(service["change"]["commit"]) + _by(service["change"])
@@ -209,7 +209,9 @@ def _facts(service: View, now: datetime) -> Iterator[tuple[str, str]]:
         yield "behind", f"{show.age(service['wanted_since'])}, blocked: {service['blocked']}"
     if service["next_try"]:
         seconds = (datetime.fromisoformat(service["next_try"]) - now).total_seconds()
-        yield "next try", f"in {max(0, round(seconds))}s, after {service['attempts']} failed"
+        soon = f"in {max(0, round(seconds))}s"
+        tried = service["attempts"]
+        yield ("next try", f"{soon}, after {tried} failed") if tried else ("next look", soon)
 
 
 def _truth(truth: View) -> str:

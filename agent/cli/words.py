@@ -189,7 +189,7 @@ def asked() -> bool:
 def _show_held(held: Sequence[Mapping[str, Any]]) -> None:
     console = show.console()
     rows = [(item["name"], show.age(item["since"]), item["reason"], item["message"]) for item in held]
-    show.put(show.table(("REMOVE", "HELD", "REASON", "WHY"), rows, width=console.width, give=(3,)), console)
+    show.put(show.table(("NAME", "AGE", "REASON", "WHY"), rows, width=console.width, give=(3,)), console)
 
 
 def _count(names: Sequence[str]) -> str:

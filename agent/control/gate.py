@@ -118,8 +118,9 @@ def judge(
             batch.append(name)
     left = max(0, budget.left(now))
     if len(batch) > left:
+        minutes = budget.window.total_seconds() / 60
         message = (
-            f"{len(batch)} removals at once, and {left} of {budget.size} left of the budget for {budget.window}; "
+            f"{len(batch)} removals at once, and {left} of {budget.size} left of the budget for {minutes:g} minutes; "
             "approve with: xmod-agent approve-prune"
         )
         stopped.update(dict.fromkeys(batch, (OVER_BUDGET, message)))

@@ -71,7 +71,7 @@ def status(
     stalled = isinstance(verdict, Pending) and since is not None and (now - since).total_seconds() > deadline
     if stalled:
         converged = replace(converged, message=f"stalled: {converged.message or converged.reason}")
-    shown = wanted or (routed.service if routed is not None else look.target)
+    shown = wanted or (routed.service if routed is not None else look.target or wish)
     walked = look.target or shown
     endpoints = _endpoints(routed) if serves.holds else ()
     return Status(
@@ -146,7 +146,8 @@ def _converged(look: Look, verdict: Verdict) -> Truth:
             run = look.intent
             if isinstance(run, Run) and run.note and run.note not in _AS_APPLIED:
                 return Truth(False, run.note, run.message)
-            return Truth(isinstance(run, Run), "Converged" if isinstance(run, Run) else "Removed")
+            gone = "Forgotten" if isinstance(run, Forget) else "Removed"
+            return Truth(isinstance(run, Run), "Converged" if isinstance(run, Run) else gone)
         case Pending(reason=reason, message=message) | Failed(reason=reason, message=message):
             return Truth(False, reason, message)
 

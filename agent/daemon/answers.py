@@ -147,7 +147,7 @@ class Answers:
         status = self.board.get(ServiceName(name))
         shimlet = self.world.shimlets.get(status.shimlet) if status is not None else None
         if shimlet is None:
-            raise UnknownName(f"there is no service {name}")
+            raise UnknownName(f"no service is called {name}; those there are: xmod-agent status")
         return shimlet.logs(ServiceName(name), tail, follow)
 
     def rescan(self) -> None:

@@ -110,6 +110,6 @@ def status_line(view: AgentView, wrong: str) -> str:
     services, source = view.services, view.source
     serving = sum(status.serving.holds for status in services)
     converged = sum(status.converged.holds for status in services)
-    known = f"{len(services)} services, {serving} serving, {converged} converged"
+    known = f"{len(services)} service{'' if len(services) == 1 else 's'}, {serving} serving, {converged} converged"
     read = f"at {source.revision[:20]}" if source.revision else "the source was not read yet"
     return "; ".join(part for part in (known, read, source.error, wrong) if part).replace("\n", " ")

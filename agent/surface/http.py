@@ -117,7 +117,7 @@ def public(operations: Operations, metrics: Metrics) -> FastAPI:
     def status(name: str | None = None) -> Response:
         found = wire.status(operations.view(), name)
         if found is None:
-            raise UnknownName(f"no service is called {name}")
+            raise UnknownName(f"no service is called {name}; those there are: xmod-agent status")
         return _json(found)
 
     @app.get("/api/v1/events")

@@ -49,7 +49,7 @@ def test_one_service_is_shown_as_the_steps_of_its_goals(agent, xmod):
 def test_an_unknown_service_is_one_sentence(agent, xmod):
     result = xmod("status", "nobody")
     assert result.exit_code == 1
-    assert result.stderr == "xmod-agent: no service is called nobody\n"
+    assert result.stderr == "xmod-agent: no service is called nobody; those there are: xmod-agent status\n"
     assert result.stdout == ""
 
 
@@ -131,7 +131,14 @@ def test_rolled_back_is_told_with_what_serves_and_what_is_wanted():
     text = drawn(replace(FakeOperations().agent, services=(status,)), "qwen")
     assert "d2, serving is d1" in text
     assert "blocked: failed" in text
-    assert "in 30s, after 3 failed" in text
+    assert "next try   in 30s, after 3 failed" in text
+
+
+def test_what_never_was_tried_in_vain_is_looked_at_and_not_tried():
+    status = a_status("qwen", phase=Phase.KEPT, next_try=NOW + timedelta(seconds=30), attempts=0, goalset="")
+    text = drawn(replace(FakeOperations().agent, services=(status,)), "qwen")
+    assert "next look  in 30s\n" in text
+    assert "goalset" not in text
 
 
 def test_that_all_is_suspended_stands_at_the_top_with_its_reason_and_its_end():

@@ -99,6 +99,12 @@ def test_phase_truth_and_what_is_in_the_way(
     assert found.blocked == blocked
 
 
+def test_what_waits_and_never_ran_is_shown_as_it_is_wanted() -> None:
+    waits = replace(a_look(Keep("memory", "Waiting", wanted=V1)), target=None)
+    found = judged(waits, Pending("Waiting"), serves=False)
+    assert (found.file, found.replicas, found.goalset) == (V1.file, V1.replicas, V1.goalset)
+
+
 def test_what_was_ready_and_is_no_more_without_a_change_is_degraded() -> None:
     found = judged(a_look(Run(V1)), Pending("Unhealthy"), serves=False, before=BEFORE)
     assert found.phase is Phase.DEGRADED

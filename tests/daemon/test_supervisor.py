@@ -95,7 +95,7 @@ def test_the_life_of_an_agent_is_told(systemd: tuple[str, Systemd]) -> None:
         "READY=1",
         f"STATUS=2 services, 2 serving, 1 converged; at {revision}",
         "WATCHDOG=1",
-        f"STATUS=1 services, 1 serving, 1 converged; at {revision}",
+        f"STATUS=1 service, 1 serving, 1 converged; at {revision}",
         "STOPPING=1\nSTATUS=services go on running",
     ]
 

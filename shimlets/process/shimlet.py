@@ -292,7 +292,7 @@ class ProcessShimlet:
     ) -> None:
         """Start one replica; what cannot be started at all is recorded as having exited."""
         key = Key(service.name, service.digest, placement.index)
-        now = time.time()
+        now = round(time.time(), 3)  # as the mark has it: a replica seen by its record and by its mark is one
         mark = Carried(service, placement, encode(service, placement), sealed, uuid.uuid4().hex, 0, now)
         record = Record(
             mark=mark.text,

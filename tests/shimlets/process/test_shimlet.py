@@ -461,6 +461,13 @@ def test_a_program_that_overwrites_its_environment_is_vouched_for_by_its_record(
     assert not alive(pid)
 
 
+def test_record_and_mark_name_the_same_moment_of_the_start(place, shimlet):
+    pid = place.up(shimlet, place.service("a", SERVES))
+    by_mark = only(shimlet.observe(A)).replicas[0].started_at
+    [record] = [json.loads(path.read_text()) for path in place.state_dir.rglob("*.json")]
+    assert record["started"] == float(environ_of(pid)["XMOD_STARTED"]) == by_mark.timestamp(), "else probes begin anew"
+
+
 def test_a_record_that_names_a_strangers_pid_harms_nobody(place, shimlet):
     service, placement = place.service("a", SERVES), place.placement(0)
     place.up(shimlet, service, placement)

@@ -19,6 +19,8 @@ from agent.control.words import Words
 from agent.control.world import Sight
 from agent.spec.resolve import Wanted
 
+WORLD_UNSEEN = "WorldUnseen"  # why a service is kept while what runs of it is not known
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -194,12 +196,12 @@ def _wanted(wanted: Wanted, found: Sequence[tuple[str, Observed]], inputs: Input
     after = _latest(wanted.restarted_at, asked)
     if sight is None or sight.services is None or sight.error:
         why = sight.error if sight is not None else f"there is no shimlet {service.shimlet}"
-        return Keep(service.shimlet, "WorldUnseen", why)
+        return Keep(service.shimlet, WORLD_UNSEEN, why)
     elsewhere = [shimlet for shimlet, _ in found if shimlet != service.shimlet]
     if elsewhere:
         other = inputs.sights[elsewhere[0]]
         if other.error:
-            return Keep(service.shimlet, "WorldUnseen", f"it still runs on {elsewhere[0]}: {other.error}")
+            return Keep(service.shimlet, WORLD_UNSEEN, f"it still runs on {elsewhere[0]}: {other.error}")
         applied = newest(next(observed for shimlet, observed in found if shimlet == elsewhere[0]))
         same = applied is not None and (
             _same(service, applied, inputs.words.agreed.get(service.name)) or _relabelled(service, inputs.words)
@@ -244,7 +246,7 @@ def _unwanted(
     marked = newest(observed)
     doubt = desired.doubt(name, marked.service.file if marked is not None else "")
     if doubt is None:
-        return Keep(shimlet, "WorldUnseen", error or "it is not seen now")
+        return Keep(shimlet, WORLD_UNSEEN, error or "it is not seen now")
     if error or marked is None or marked.fate is Fate.FAILED:
         return Keep(shimlet, doubt.reason, doubt.message)
     return Run(as_it_runs(marked), doubt.reason, doubt.message, restart_after=asked, retry=again)

@@ -16,6 +16,7 @@ from agent.contracts import ServiceName
 from agent.control.board import CALM, Phase, Status
 from agent.control.desired import DesiredState
 from agent.control.facts import PlanFacts, SourceFacts
+from agent.control.plan import WORLD_UNSEEN
 from agent.journal import Event, Kind
 from agent.surface.speaker import SPEAKER
 
@@ -85,8 +86,8 @@ class Chronicle:
                 message = "nothing of it is wanted or left"
                 self._tell(Kind.SERVICE, "Removed", service=before.name, message=message, **_commit(before))
             return
-        if before is None and after.phase is Phase.KEPT:
-            return  # until the worlds are seen, as at every start
+        if before is None and after.converged.reason == WORLD_UNSEEN:
+            return  # as at every start
         event = _event(after, self.clock)
         told = self._told.get(after.name)
         if told is None:
@@ -128,10 +129,10 @@ class Chronicle:
         if desired.revision == self._revision:
             return
         self._revision = desired.revision
-        message = f"{len(desired.wanted)} services"
+        message = f"services: {len(desired.wanted)}"
         if desired.invalid:
             bad = desired.invalid[0]
-            message += f", {len(desired.invalid)} invalid files: {bad.path}:{bad.errors[0]}"
+            message += f", invalid files: {len(desired.invalid)}, {bad.path}:{bad.errors[0]}"
         self._tell(Kind.SOURCE, "Revision", message=message, revision=desired.revision)
 
     # what an operator says

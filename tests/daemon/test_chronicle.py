@@ -158,11 +158,16 @@ def test_what_is_gone_is_told_and_forgotten(desk: Desk) -> None:
 
 
 def test_until_the_worlds_are_seen_nothing_is_told(desk: Desk) -> None:
-    desk.put(phase=Phase.KEPT)
+    desk.put(phase=Phase.KEPT, converged=Truth(False, "WorldUnseen", "docker was not listed yet"))
     assert desk.kept.events == []
     desk.put(phase=Phase.READY)
     desk.put(phase=Phase.KEPT)
     assert [event.what for event in desk.kept.events] == ["Ready", "Kept"]
+
+
+def test_a_new_service_that_is_kept_from_the_first_is_told(desk: Desk) -> None:
+    desk.put(phase=Phase.KEPT, goal="", converged=Truth(False, "DependencyMissing", "for db"))
+    assert desk.kept.told == ["Kept DependencyMissing"]
 
 
 READY: dict[str, object] = {
@@ -185,7 +190,7 @@ def after_a_restart() -> Desk:
 
 def test_a_restart_that_changes_nothing_tells_nothing_of_services() -> None:
     desk = after_a_restart()
-    desk.put(phase=Phase.KEPT)
+    desk.put(phase=Phase.KEPT, converged=Truth(False, "WorldUnseen", "docker was not listed yet"))
     desk.put(converged=Truth(False, "Starting", "not asked yet"), routed="d1")
     desk.put(**READY)
     assert [event.what for event in desk.kept.events] == ["Started", "Ready", "Started"]
@@ -236,7 +241,11 @@ def test_a_revision_is_told_once_also_over_a_restart(desk: Desk) -> None:
     bad = InvalidFile("x.yaml", ("1:1: no",), b"")
     again.chronicle.read(a_revision("r3", invalid=(bad,)))
     told = [(event.revision, event.message) for event in desk.kept.events if event.kind is Kind.SOURCE]
-    assert told == [("r1", "0 services"), ("r2", "0 services"), ("r3", "0 services, 1 invalid files: x.yaml:1:1: no")]
+    assert told == [
+        ("r1", "services: 0"),
+        ("r2", "services: 0"),
+        ("r3", "services: 0, invalid files: 1, x.yaml:1:1: no"),
+    ]
 
 
 def test_a_source_in_trouble_is_told_and_counted(desk: Desk) -> None:

@@ -252,9 +252,10 @@ class Controller:
     ) -> None:
         status = self._board.get(name)
         if isinstance(intent, Run):
-            settled = (not isinstance(old, Run) or _only_moved(old, intent)) and self._settled(intent)
+            moved = isinstance(old, Run) and _only_moved(old, intent)
+            settled = (not isinstance(old, Run) or moved) and self._settled(intent)
             priority = Priority.RESYNC if settled else Priority.CHANGE
-            if not settled:
+            if not settled and not moved:
                 queued = opinion.queued(intent, status, now)
                 if queued is not None:
                     self._board.put(queued)

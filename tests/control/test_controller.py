@@ -45,6 +45,18 @@ def test_a_change_queues_just_the_names_that_it_concerns() -> None:
     assert queued(agent) == []
 
 
+def test_what_failed_and_only_moved_is_thought_of_as_before() -> None:
+    agent = made()
+    agent.want(WEB)
+    failed = replace(agent.board.get(WEB.name), phase=Phase.FAILED, since=agent.clock.now())  # type: ignore[type-var]
+    agent.board.put(failed)
+    agent.clock.advance(60)  # type: ignore[attr-defined]
+    agent.want(replace(WEB, revision="r2", file="other.yaml"))
+    assert agent.board.get(WEB.name) == failed
+    agent.want(service("web", "v2"))
+    assert agent.status("web").phase is Phase.PROGRESSING
+
+
 def test_after_a_restart_what_is_right_is_in_no_hurry() -> None:
     agent = made(WEB, API)
     again = MiniAgent(agent.memory, agent.clock)  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ import re
 import threading
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event
 
 from agent.clock import Clock
@@ -196,7 +197,7 @@ class WorkTreeSource:
         now = self._clock.monotonic()
         if now < self._edits_at or self._snapshot is None or self._seen is None or self._seen.tree is None:
             return
-        edited = _edited(self._seen.tree)
+        edited = _edited(self._seen.tree, self.head)
         took = self._clock.monotonic() - now
         self._edits_at = now + max(_EDITS_EVERY, _EDITS_SHARE * took)
         named = ", ".join(edited[:_NAMED]) + (" …" if len(edited) > _NAMED else "")
@@ -215,7 +216,7 @@ def _note(file: Path, oid: str) -> None:
         _log.warning("cannot note which commit is trusted", extra={"file": str(file), "error": str(error)})
 
 
-def _edited(tree: WorkTree) -> list[str]:
+def _edited(tree: WorkTree, head: str) -> list[str]:
     """The spec files that differ from HEAD, by `git status`: "XY path", and after a rename the old path on its own."""
     words = [
         "--literal-pathspecs",
@@ -227,12 +228,29 @@ def _edited(tree: WorkTree) -> list[str]:
         "--ignore-submodules=all",
     ]
     try:
-        printed = ask(tree.repository, [*words, "--", tree.path or "."], seconds=_SECONDS)
-    except (GitFailed, Transient) as error:
+        with TemporaryDirectory(prefix="xmod-edits-") as place:
+            printed = ask(_beside(tree, head, Path(place)), [*words, "--", tree.path or "."], seconds=_SECONDS)
+    except (GitFailed, Transient, OSError) as error:
         _log.debug("cannot count edits", extra={"error": str(error)})
         return []
     paths = [entry[3:] for entry in printed.split("\0") if entry]
     return [ascii(path)[1:-1] for path in paths if path.endswith(SUFFIXES)]
+
+
+def _beside(tree: WorkTree, head: str, place: Path) -> Repository:
+    """The same work tree without its settings: `git status` would run, as us, what they call filters. Raises OSError."""
+    for name in ("objects/info", "refs", "info"):
+        (place / name).mkdir(parents=True)
+    (place / "HEAD").write_text(f"{head}\n")
+    (place / "objects/info/alternates").write_text(f"{tree.common_dir}/objects\n")
+    (place / "info/exclude").symlink_to(Path(tree.common_dir, "info/exclude"))
+    for file in Path(tree.git_dir).glob("*index*"):
+        (place / file.name).symlink_to(file)
+    form = "[core]\n\trepositoryformatversion = 1\n\tbare = false\n"
+    (place / "config").write_text(form + ("[extensions]\n\tobjectformat = sha256\n" if len(head) > 40 else ""))
+    return Repository(
+        ("--git-dir", str(place), "--work-tree", tree.top, "-C", tree.top), {"GIT_ALLOW_PROTOCOL": "none"}
+    )
 
 
 def stands_on_specs(path: Path) -> bool:

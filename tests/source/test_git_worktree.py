@@ -62,6 +62,27 @@ def test_what_is_edited_deleted_or_new_has_no_effect_and_is_counted(repo, source
     assert source.notice == "2 uncommitted edits not in effect until committed: specs/a.yaml, specs/new.yaml"
 
 
+@pytest.mark.parametrize("form", ["sha1", "sha256"])
+def test_edits_are_counted_without_what_the_work_trees_settings_would_run(open_tree, tmp_path, form):
+    root, ran = tmp_path / "tree", tmp_path / "ran"
+    (root / "specs").mkdir(parents=True)
+    git(root, "init", "-q", "-b", "main", f"--object-format={form}")
+    (root / "specs" / "a.yaml").write_text("a: 1\n")
+    (root / ".gitattributes").write_text("*.yaml filter=theirs\n")
+    git(root, "add", "-A")
+    git(root, "commit", "-q", "-m", "one")
+    for key in ("filter.theirs.clean", "filter.theirs.process", "core.fsmonitor"):
+        git(root, "config", key, f"touch {ran}; cat")
+    (root / ".git" / "info" / "exclude").write_text("ignored.yaml\n")
+    source = open_tree(root / "specs")
+    source.look()
+    for name in ("a", "new", "ignored"):
+        (root / "specs" / f"{name}.yaml").write_text("a: 2\n")
+    source.wait(NEVER, 1.3)
+    assert source.notice == "2 uncommitted edits not in effect until committed: specs/a.yaml, specs/new.yaml"
+    assert not ran.exists()
+
+
 def test_an_unchanged_commit_is_not_read_again_and_unchanged_files_are_shared(repo, source):
     first = source.look()
     again = source.look()

@@ -72,6 +72,8 @@ class Forget:
     shimlet: str
 
 
+DIFFERS, ROLLOUT_WAITS = "ResolvesDifferently", "RolloutWaits"
+
 Intent: TypeAlias = Run | Remove | Keep | Forget
 Waits: TypeAlias = Callable[[ServiceName, Mapping[ServiceName, Intent]], bool]
 
@@ -206,10 +208,10 @@ def _wanted(wanted: Wanted, found: Sequence[tuple[str, Observed]], inputs: Input
         same = applied is not None and (
             _same(service, applied, inputs.words.agreed.get(service.name)) or _relabelled(service, inputs.words)
         )
-        if same and applied is not None and service.name not in inputs.words.rollouts:
+        if same and applied is not None:
             message = f"its spec resolves to shimlet {service.shimlet} now; xmod-agent rollout {service.name}"
             kept = replace(_as_applied(service, applied), shimlet=applied.service.shimlet)
-            return Run(kept, "ResolvesDifferently", message, after, again)
+            return Run(kept, DIFFERS, message, after, again)
         return Remove(elsewhere[0], service)
     return Run(service, restart_after=after, retry=again)
 
@@ -271,32 +273,50 @@ def _in_turn(
     busy = ""
     for name in [*sorted(plan.keys() - set(inputs.words.rollouts)), *inputs.words.rollouts]:
         intent = plan.get(name)
-        if not isinstance(intent, Run) or name not in places:
+        if not isinstance(intent, Run):
             continue
-        observed = places[name][0][1]
-        asked = name in inputs.words.rollouts and not intent.note
-        relabelled = _relabelled(intent.service, inputs.words)
-        applied = (
-            newest(observed)
-            if relabelled
-            else _applied(intent.service, observed, inputs.words.agreed.get(name), asked=asked)
-        )
-        if asked and not busy:
-            if (applied is not None or len(observed.generations) > 1) and not waits(name, plan):
-                busy = name  # its turn lasts until the new one serves alone; a failed one halts the rest
+        observed = places[name][0][1] if name in places else Observed(name)
+        asked = name in inputs.words.rollouts and intent.note in ("", DIFFERS)
+        if not asked or busy:
+            plan[name] = _stays(intent, observed, inputs.words, after=busy)
             continue
-        if applied is not None:
-            message = f"its spec resolves to {intent.service.digest[:8]} now; xmod-agent rollout {name}"
-            note = "ResolvesDifferently"
-            if relabelled:
-                message = f"its spec says otherwise since this host is called so; xmod-agent rollout {name}"
-            if asked:
-                note, message = "RolloutWaits", f"after {busy}, which is not through yet"
-            if intent.note:  # its file is in doubt, too, or it is to move
-                note, message = intent.note, intent.message
-            kept = _as_it_was(intent.service, applied) if relabelled else _as_applied(intent.service, applied)
-            plan[name] = replace(intent, service=kept, note=note, message=message)
+        plan[name] = _goes(intent, inputs)
+        if not _through(plan[name], observed, inputs.words) and not waits(name, plan):
+            busy = name
     return plan
+
+
+def _stays(intent: Run, observed: Observed, words: Words, *, after: str) -> Run:
+    """Run what was applied, if the spec resolves differently now. `after`: whose turn it is."""
+    service, relabelled = intent.service, _relabelled(intent.service, words)
+    asked = service.name in words.rollouts and intent.note in ("", DIFFERS)
+    applied = (
+        newest(observed) if relabelled else _applied(service, observed, words.agreed.get(service.name), asked=asked)
+    )
+    if applied is not None:
+        kept = _as_it_was(service, applied) if relabelled else _as_applied(service, applied)
+        why = "says otherwise since this host is called so" if relabelled else f"resolves to {service.digest[:8]} now"
+        message = intent.message or f"its spec {why}; xmod-agent rollout {service.name}"
+        intent = replace(intent, service=kept, note=intent.note or DIFFERS, message=message)
+    if asked and intent.note:
+        return replace(intent, note=ROLLOUT_WAITS, message=f"after {after}, which is not through yet")
+    return intent
+
+
+def _goes(intent: Run, inputs: Inputs) -> Intent:
+    """What a rollout makes of it; what stays in another world moves."""
+    wanted = inputs.desired.wanted.get(intent.service.name) if inputs.desired is not None else None
+    if not intent.note or wanted is None:
+        return intent
+    return Remove(intent.service.shimlet, wanted.service)
+
+
+def _through(intent: Intent, observed: Observed, words: Words) -> bool:
+    """The new one serves alone."""
+    if not isinstance(intent, Run) or _relabelled(intent.service, words):
+        return False
+    served = [g.fate is Fate.SERVED and g.service.digest == intent.service.digest for g in observed.generations]
+    return served == [True]
 
 
 def _applied(

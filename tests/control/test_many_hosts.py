@@ -4,7 +4,7 @@ import pytest
 
 from agent.contracts import ServiceName
 from agent.control.board import Phase
-from agent.control.plan import Run
+from agent.control.plan import Remove, Run
 from agent.spec.hosts import HostId
 from tests.control.test_promises import Host, running
 from tests.fakes.folder import document
@@ -194,6 +194,29 @@ def test_labels_that_come_or_get_lost_start_and_stop_nothing(field: str, lost: b
         host.settle()
         assert world.log != log or not after.labels
         assert (host.status("one").converged.reason, host.status("one").notices) == ("Converged", ())
+
+
+def test_a_rollout_of_what_moves_to_another_shimlet_goes_one_at_a_time_and_a_failed_one_halts_the_rest() -> None:
+    names = {"one", "two", "three"}
+    host = Host(other=True)
+    host.folder.host = A
+    host.folder = host.folder.restarted()
+    text = {name: spec(name, version=name, extra=ON_LABEL.format(field="shimletName: other")) for name in names}
+    host.has(**text)
+    becomes(host, HostId("a", {"gpu": "h100"}))
+    host.elsewhere.crashing.add(host.world.observed("two").generations[0].service.digest)
+    host.agent.operator.rollout([ServiceName(name) for name in ("one", "two", "three")])
+    moving = [name for name, intent in host.agent.controller.intents().items() if isinstance(intent, Remove)]
+    assert moving == ["one"]
+    host.settle()
+    assert host.elsewhere.running("one")
+    assert host.status("two").phase is Phase.FAILED
+    assert running(host, "three")
+    assert host.status("three").notices == ("RolloutWaits: after two, which is not through yet",)
+    host.agent.operator.cancel_rollout([])
+    host.settle()
+    assert running(host, "three")
+    assert host.status("three").notices[0].startswith("ResolvesDifferently: ")
 
 
 def test_a_commit_to_what_says_the_same_everywhere_is_taken_although_the_host_was_relabelled_meanwhile() -> None:

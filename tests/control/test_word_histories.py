@@ -13,14 +13,14 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from agent.contracts import Fate, ServiceName
+from agent.contracts import Digest, Fate, ServiceName
 from agent.control.words import UnknownNameError
 from agent.spec.hosts import HostId
 from tests.control.test_promises import BROKEN, Host
 from tests.fakes.folder import document
 from tests.fakes.memory import Crash, World
 
-NAMES = ("a", "b", "c", "d", "e")
+NAMES = ("alpha", "bravo", "carol", "delta", "erika")
 HOME, RENAMED, LABELLED = HostId("one"), HostId("two"), HostId("one", {"gpu": "x"})
 HOSTS = (
     "",
@@ -116,17 +116,24 @@ class Story:
         self.host.folder.host = HOME
         self.host.folder = self.host.folder.restarted()
         self.host.agent = self.host._new(self.host.agent.controller.words())
-        self.wishes: dict[str, Wish | None] = {name: Wish(name) for name in NAMES}
+        self.wishes: dict[str, Wish | None] = {name: self._first(name) for name in NAMES}
+        self.protected: set[str] = set()  # by the last good word of its document
         self.broken: set[str] = set()
         self.suspended: set[str] = set()
         self.all_suspended = False
         self.excepted: set[str] = set()
         self.touched: set[str] = set(NAMES)  # a user or an operator asked for something of these, and it is not through
-        self.read_here: dict[str, Wish] = {}  # what this host was told to run last, under the identity it has
+        self.renamed: set[str] = set()  # what this host would have to run were it called as before
         self.going: dict[str, datetime] = {}
         self.approved: set[str] = set()
         self.most: list[tuple[datetime, int]] = []
         self.kills = 0
+
+    def _first(self, name: str) -> Wish:
+        wish = Wish(name)
+        for edit in self.chance.sample(["hosts", "override", "needs", "protected"], self.chance.choice([0, 1, 1, 2])):
+            wish = EDITS[edit](wish, self.chance)
+        return wish
 
     # the judge
 
@@ -145,12 +152,19 @@ class Story:
             case selector:
                 return bool(host.labels) == ("matchLabels" in selector)
 
+    def _doubted(self, name: str) -> bool:
+        """Its document is not in effect: it is broken, or waits for itself."""
+        desired = self.host.agent.controller.desired()
+        return desired is None or ServiceName(name) not in desired.wanted
+
     def judge(self, verb: str, name: str, digest: str) -> None:
         if verb == "forget":
             left = self.world.forgotten[-1][1].replicas
             self.host.busy_ports.update(r.placement.port for r in left if r.placement.port is not None)
         if self._suspended(name) and ServiceName(name) in self.host.agent.controller.words().still and verb != "forget":
             self.fault(f"{verb} {name}, which is suspended and at rest")
+        if verb == "start":
+            self._judge_start(name, digest)
         if verb not in ("stop", "remove"):
             return
         there = next((g for g in self.world.observed(name).generations if g.service.digest == digest), None)
@@ -167,12 +181,26 @@ class Story:
             return
         self._judge_removal(name, wish)
 
+    def _judge_start(self, name: str, digest: str) -> None:
+        """What is new starts when all that it needs serves."""
+        wish = self.wishes[name]
+        if wish is None or name in self.broken or self.world.starts[ServiceName(name), Digest(digest)] > 1:
+            return
+        if "dependsOn" in wish.override and self.host.folder.host == LABELLED:
+            return
+        for need in wish.needs:
+            there = self.world.observed(need).generations if need in NAMES else ()
+            if not any(g.fate is Fate.SERVED and g.live for g in there):
+                self.fault(f"{name} starts before {need} serves")
+
     def _judge_removal(self, name: str, wish: Wish | None) -> None:
+        if name in self.protected:
+            self.fault(f"{name} goes, which must not be pruned")
         if name in self.approved:
             return
         if self.broken & {n for n, w in self.wishes.items() if w is None}:
             return
-        if wish is not None and name not in self.read_here:
+        if name in self.renamed:
             self.fault(f"{name} goes because the host is called otherwise")
         if name not in self.going:
             now = self.host.clock.now()
@@ -203,6 +231,7 @@ class Story:
             self.broken ^= {name}
             return
         after = EDITS[what](before, self.chance) if what in EDITS else None
+        self.renamed.discard(name)
         if after is None:
             self.broken.discard(name)
         if after is None or after.body() != before.body() or self.wishes[name] is None:
@@ -278,7 +307,9 @@ class Story:
         lost = self.chance.random() < 0.3
         folder = self.host.folder
         if self.chance.random() < 0.5:
+            self.renamed |= {name for name, wish in self.wishes.items() if wish is not None and self._selected(wish)}
             folder.host = self.chance.choice([HOME, HOME, RENAMED, LABELLED])
+            self.renamed -= {name for name, wish in self.wishes.items() if wish is not None and self._selected(wish)}
         if self.chance.random() < 0.2:
             folder.upgrade += "+"
         self.done.append(f"restart as {folder.host}, {folder.upgrade}, lost: {lost}")
@@ -289,20 +320,31 @@ class Story:
         if lost:
             self.suspended, self.all_suspended, self.excepted = set(), False, set()
             self.going.clear()
+            self.protected &= {name for name in NAMES if self._marked(name)}
+            self.touched |= {name for name in NAMES if not self._as_marked(name)}
         self.host.restart(lost=lost)
+
+    def _as_marked(self, name: str) -> bool:
+        """What its document says stands in the mark, too: nobody needs to remember that it is the same."""
+        desired = self.host.agent.controller.desired()
+        wanted = desired.wanted.get(ServiceName(name)) if desired is not None else None
+        marks = {generation.service.spec_digest for generation in self.world.observed(name).generations}
+        return wanted is not None and wanted.service.spec_digest in marks
+
+    def _marked(self, name: str) -> bool:
+        return any(generation.service.protected for generation in self.world.observed(name).generations)
 
     def note(self) -> None:
         """What came through, and what this host was told."""
         for name, wish in self.wishes.items():
-            if wish is None:
-                self.read_here.pop(name, None)
-            elif name not in self.broken and self._selected(wish):
-                self.read_here[name] = wish
+            if wish is not None and self._selected(wish) and not self._doubted(name):
+                self.protected = self.protected | {name} if wish.protected else self.protected - {name}
             status = self.host.agent.board.get(ServiceName(name))
             if status is not None and status.converged.holds and not status.notices:
                 self.touched.discard(name)
             there = self.world.observed(name).generations
             if not there:
+                self.protected.discard(name)
                 self.touched.add(name)
                 self.going.pop(name, None) if name in self.approved else None
                 self.approved.discard(name)
@@ -328,7 +370,6 @@ class Story:
         return self.faults
 
     def step(self) -> None:
-        before = self.host.folder.host
         dice = self.chance.random()
         if dice < 0.45:
             self.edit()
@@ -345,8 +386,6 @@ class Story:
         else:
             self.host.clock.advance(self.chance.choice([60, 700, 4000]))
             self.host.settle(3)
-        if self.host.folder.host != before:
-            self.read_here.clear()
 
     def end(self) -> Iterator[str]:
         """All is well again, and everything is as the folder says."""

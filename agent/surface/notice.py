@@ -7,7 +7,8 @@ that a service that comes and goes all day is told of a few times. Nothing of th
 lasts is told once again.
 """
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -27,11 +28,12 @@ _ENDS: Mapping[str, str] = {
     "world": "world.recovered",
 }
 _GROUPED = ("prune.held", "prune.released")  # a batch is held as a whole, so it is told as one
+_MANY = 10  # of a kind at one moment have one cause, and more are told as one
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One thing to tell. `names`: the services it is about, several only of removals; `repeated`: it was told before."""
+    """One thing to tell. `names`: the services it is about, or several files; `repeated`: it was told before."""
 
     event: str
     facts: Facts
@@ -143,16 +145,17 @@ def _notice(event: str, facts: Facts, *, repeated: bool = False) -> Notice:
     return Notice(event, facts, (facts.service,) if facts.service else (), repeated)
 
 
-def _grouped(notices: Iterable[Notice]) -> Iterable[Notice]:
-    """All removals held for one reason are one notice, and all that are released."""
-    alone = [notice for notice in notices if notice.event not in _GROUPED]
+def _grouped(notices: Sequence[Notice]) -> Iterator[Notice]:
+    """All removals held for one reason are one notice, and all that are released; so are many of any other kind."""
 
     def kind(notice: Notice) -> tuple[str, str, bool]:
         return notice.event, notice.facts.reason, notice.repeated
 
-    for _, group in groupby(sorted((n for n in notices if n.event in _GROUPED), key=kind), kind):
+    count = Counter(map(kind, notices))
+    together = {key for key, number in count.items() if number > (1 if key[0] in _GROUPED else _MANY)}
+    for _, group in groupby(sorted((n for n in notices if kind(n) in together), key=kind), kind):
         batch = list(group)
-        names = tuple(name for notice in batch for name in notice.names)
-        facts = batch[0].facts if len(batch) == 1 else replace(batch[0].facts, service="")
+        names = tuple(name for notice in batch for name in (notice.names or (notice.facts.file,)))
+        facts = replace(batch[0].facts, service="", file="", serving=None, change=None)
         yield replace(batch[0], names=names, facts=facts)
-    yield from alone
+    yield from (notice for notice in notices if kind(notice) not in together)

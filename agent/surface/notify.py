@@ -64,7 +64,7 @@ def payload(told: Notice, origin: Origin, *, number: str, now: datetime) -> dict
     """One notice as the receiver gets it: all fields, always; what does not apply is empty or null. `number`: its id."""
     facts = told.facts
     shown = _cut(", ".join(told.names))
-    sentence = SENTENCES[told.event].format(names=shown, file=facts.file, shimlet=facts.shimlet)
+    sentence = SENTENCES[told.event].format(names=shown, file=facts.file or shown, shimlet=facts.shimlet)
     why = ": ".join(part for part in (facts.reason, _cut(facts.message)) if part)
     again = "still: " if told.repeated else ""
     return {

@@ -241,6 +241,28 @@ def test_a_file_is_told_once_for_each_set_of_errors():
     assert story.told[2][1].facts.file == "bad.yaml"
 
 
+def test_what_befalls_many_at_once_is_told_as_one_and_a_few_are_told_each():
+    story = Story()
+    for count, notices in ((10, 10), (1000, 1)):
+        story.told.clear()
+        files = tuple(InvalidFile(f"{count}-{number:04}.yaml", ("1:1: bad",)) for number in range(count))
+        for invalid, event in ((files, "file.invalid"), ((), "file.recovered")):
+            story.view = replace(story.view, source=replace(story.view.source, invalid=invalid))
+            story.goes_on(10)
+            assert story.events == [event] * notices
+            named = sorted(name for _, item in story.told for name in item.names or [item.facts.file])
+            assert named == [file.path for file in files]
+            story.told.clear()
+    story.is_so(*(replace(UNHEALTHY, name=f"s{number:03}") for number in range(200)), seconds=10)
+    ((_, one),) = story.told
+    assert (one.event, len(one.names), one.facts.service, one.facts.reason) == (
+        "service.degraded",
+        200,
+        "",
+        "Unhealthy",
+    )
+
+
 def test_a_source_that_cannot_be_read_is_told_once_however_its_error_reads():
     story = Story()
     for number in range(60):

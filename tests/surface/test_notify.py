@@ -103,6 +103,13 @@ def test_a_payload_has_all_fields_always():
     assert (bare["change"], bare["since"], bare["serving"], bare["service"]) == (None, None, None, "")
 
 
+def test_many_files_are_named_together():
+    told = Notice("file.invalid", Facts(reason="SpecInvalid"), ("a.yaml", "b.yaml"))
+    said = payload(told, ORIGIN, number="1", now=NOW)
+    assert said["text"] == "gpu-7: a.yaml, b.yaml is invalid, its services stay as they were (SpecInvalid)"
+    assert (said["file"], said["names"]) == ("", ["a.yaml", "b.yaml"])
+
+
 @pytest.mark.parametrize("event", SENTENCES)
 def test_every_event_has_a_sentence(event):
     facts = Facts(service="web", file="a.yaml", shimlet="docker", reason="Why", message="x" * 5000)

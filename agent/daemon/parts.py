@@ -3,6 +3,7 @@
 What cannot be made raises StartError with a sentence for the operator.
 """
 
+import fcntl
 import os
 from collections.abc import Callable
 from datetime import timedelta
@@ -180,6 +181,27 @@ def goalsets_of(registry: Registry) -> Callable[[str], GoalSet]:
 def secrets_of(resolver: Resolver) -> HostSecrets:
     """Secrets of this host, those that the policy allows."""
     return HostSecrets(os.environ, resolver.policy.secret)
+
+
+def hold(folder: Path) -> int | None:
+    """Keep other agents out of a state folder while this descriptor is open: their words would be taken for ours.
+
+    A folder that cannot be had now is no reason to end. Raises StartError.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(held)
+        raise StartError(f"{folder}: another agent keeps its state there; give each one its own --state-dir") from error
+    except OSError:  # a file system without locks
+        os.close(held)
+        return None
+    return held
 
 
 def journal_of(settings: Settings, clock: Clock, told: Callable[[str, int], None]) -> Journal:

@@ -208,16 +208,19 @@ class Running:
         )
         self._known = frozenset({settings.plugins.default_shimlet}) | words.shimlets
         self._shimlets: list[Shimlet] = []
+        self._state: int | None = None
 
     # its life
 
     def start(self) -> None:
         """Open everything, then let the threads go. Raises StartError, CannotListen, and Conflict for a second agent."""
         try:
+            self._state = parts.hold(self._settings.agent.state_dir)
             worlds = {name: self._made(name, at_start=True) for name in sorted(self._known)}
             self._surface.start()
         except (StartError, CannotListen, Conflict):
             self._close()
+            self._let_go()
             raise
         self._metrics.observe(self._answers.view, self._queue.snapshot)
         self._board.listen(_told)
@@ -282,10 +285,16 @@ class Running:
         self._threads.join(1.0)
         self._chronicle.end()
         self._journal.close()
+        self._let_go()
 
     def _close(self) -> None:
         for shimlet in self._shimlets:
             shimlet.close()
+
+    def _let_go(self) -> None:
+        if self._state is not None:
+            os.close(self._state)
+        self._state = None
 
     def _made(self, name: str, *, at_start: bool = False) -> Shimlet | None:
         """A world to use. At the start a bad setting or another agent's lock ends us; later it is shown."""

@@ -1,6 +1,7 @@
 """Words, as an agent takes them over from the one before; and sources that are not made as they were not meant."""
 
 import contextlib
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from agent.clock import SystemClock
 from agent.contracts import Transient
 from agent.control.words import Words
-from agent.daemon.parts import StartError, source_of, words_of, words_read
+from agent.daemon.parts import StartError, hold, source_of, words_of, words_read
 from agent.journal import Journal
 from agent.settings import Settings, load
 from tests.fakes.following import git
@@ -55,6 +56,22 @@ def test_reading_corrupt_words_leaves_them_where_they_are(tmp_path: Path, conten
     assert words is None
     assert wrong
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"words.json": content}
+
+
+def test_a_state_folder_is_one_agents_at_a_time(tmp_path: Path) -> None:
+    held = hold(tmp_path / "state")
+    assert held is not None
+    with pytest.raises(StartError, match="--state-dir"):
+        hold(tmp_path / "state")
+    os.close(held)
+    again = hold(tmp_path / "state")
+    assert again is not None
+    os.close(again)
+
+
+def test_a_state_folder_that_cannot_be_had_is_no_reason_to_end(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file")
+    assert hold(tmp_path / "state") is None
 
 
 # signatures

@@ -105,6 +105,16 @@ def test_a_restart_that_changes_nothing_is_two_events(agent: Program) -> None:
     assert seen[seen.index("Stopped") :] == ["Stopped", "Started"]
 
 
+def test_an_agent_of_another_instance_is_kept_out_of_the_state_folder(agent: Program) -> None:
+    before = replicas(agent)
+    words = ("run", str(agent.specs), "--port", "0", *agent.options, "--instance", f"{agent.instance}-b")
+    assert "another agent keeps its state there" in agent.refuses(*words)
+    well(agent, before)
+    agent.stop(signal.SIGKILL)
+    agent.start()
+    well(agent, before)
+
+
 def test_new_events_are_seen_within_a_second(agent: Program) -> None:
     last = Client(agent.root / "s").events(None, limit=1)["last"]
     agent.says("restart", "web")

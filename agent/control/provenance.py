@@ -26,7 +26,7 @@ _SECONDS = 60.0  # for one walk
 _BREATH = 0.3  # seconds
 _ROUNDS = 4  # walks with a fetch between them
 _FETCHED = 5000  # contents that are fetched at once
-_AGAIN = 60.0  # seconds until what could not be read is asked again
+_AGAIN, _REST = 60.0, 20.0  # seconds until what could not be read is asked again, and in shares of what asking took
 _VERSIONS = 20  # of a document that are remembered
 
 Trails = Mapping[ServiceName, tuple[Version, ...]]
@@ -108,7 +108,7 @@ class Provenance:
         self._tried: set[tuple[ServiceName, str]] = set()
         self._again_at = 0.0
         self._head = ""
-        self._counted: tuple[str, str, int | None] = ("", "", None)
+        self._counted = ("", "", 0)
         self.trouble = ""
 
     # what people ask
@@ -217,7 +217,9 @@ class Provenance:
             return
         revision = now.snapshot.revision
         if head not in ("", revision) and self._counted[:2] != (revision, head):
-            self._counted = (revision, head, _ahead(now.past, revision, head))
+            behind = _ahead(now.past, revision, head)
+            if behind is not None:
+                self._counted = (revision, head, behind)
         if self._open and self._clock.monotonic() >= self._again_at and not stop.wait(self._breath):
             self._answer(now, stop)
 
@@ -225,13 +227,15 @@ class Provenance:
         with self._lock:
             asking, known = self._open, frozenset(self._trails)
             asked = _Open(set(asking.names), set(asking.files), dict(asking.deeper), asking.base)
+        began = self._clock.monotonic()
         found = self._found(now, asked, known, stop)
         if stop.is_set():
             return
+        ended = self._clock.monotonic()
         with self._lock:
             if self._open is not asking or self._now is None:
                 return  # a jump asks all of it anew
-            self._keep(now, self._now, asked, found)
+            self._keep(now, self._now, asked, found, again_at=ended + max(_AGAIN, _REST * (ended - began)))
             trails = dict(self._trails)
         self._board.changed(trails)
         if found.words:
@@ -261,7 +265,7 @@ class Provenance:
         found = find(now.past, revision, documents, invalid, read_file=self._read_file, stop=stop)
         return replace(found, trails={**first.trails, **found.trails}, words=first.words + found.words)
 
-    def _keep(self, now: _Moment, latest: _Moment, asked: _Open, found: Found) -> None:
+    def _keep(self, now: _Moment, latest: _Moment, asked: _Open, found: Found, *, again_at: float) -> None:
         """Note what was found, where nothing newer is known by now."""
         still = self._open.names | self._open.deeper.keys()
         for name, trail in found.trails.items():
@@ -273,7 +277,7 @@ class Provenance:
                 self._trails[name] = (replace(trail[0], digest=document[2]), *trail[1:])
         if found.trouble:
             self._open.names -= found.trails.keys()
-            self._again_at = self._clock.monotonic() + _AGAIN
+            self._again_at = again_at
             if found.trouble != self.trouble:
                 log.warning("history is not known", extra={"error": found.trouble})
         else:

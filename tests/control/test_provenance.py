@@ -6,14 +6,17 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import NoReturn
 
 import pytest
 
 from agent.clock import SystemClock
+from agent.contracts import Transient
 from agent.control.board import Change
 from agent.source.directory import DirectorySource
 from agent.source.git_worktree import WorkTreeSource
 from agent.source.snapshot import Past, Snapshot
+from tests.fakes.clock import VirtualClock
 from tests.fakes.folder import document, service_of
 from tests.fakes.following import git
 from tests.fakes.history import NEVER, GitHost, Repository
@@ -242,6 +245,47 @@ def test_a_head_that_is_not_in_force_is_counted(repo, host):
     assert (place.head, place.behind, place.commit.commit) == (head, 3, first)
     host.recall()
     assert (host.provenance.place.head, host.provenance.place.behind) == (head, 0)
+
+
+def test_a_head_that_could_not_be_counted_is_counted_later(repo, host, tmp_path):
+    repo.commit("Begin", a=V1)
+    other = Repository(tmp_path / "other")
+    other.git("pull", "-q", repo.root.as_uri(), "main")
+    head = other.commit("More", b=API)
+    host.recall()
+    host.provenance.see(head)
+    host.provenance.step(NEVER)
+    assert host.provenance.place.behind is None
+    repo.git("fetch", "-q", other.root.as_uri(), "main")
+    host.provenance.step(NEVER)
+    assert host.provenance.place.behind == 1
+
+
+class Slow:
+    """A past that says nothing, and takes a minute for it."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self.clock = clock
+        self.asked = 0
+
+    def open(self, seconds: float) -> NoReturn:
+        self.asked += 1
+        self.clock.advance(seconds)
+        raise Transient("it took too long", reason="SourceSlow")
+
+
+def test_what_takes_long_for_nothing_is_seldom_asked_again(repo):
+    repo.commit("Begin", a=V1)
+    host = GitHost(repo.root)
+    slow = Slow(host.clock)
+    look = host.source.look
+    host.source.look = lambda: replace(look(), past=slow)
+    host.recall()
+    assert (slow.asked, host.provenance.trouble) == (1, "it took too long")
+    for _ in range(30):
+        host.clock.advance(61.0)
+        host.provenance.step(NEVER)
+    assert slow.asked <= 3
 
 
 def test_a_thousand_specs_over_thousands_of_commits_are_answered_soon(repo, host):

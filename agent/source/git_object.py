@@ -107,10 +107,17 @@ class Objects:
         _, content = self._checked(oid, "tree", limit=None)
         nodes: list[Node] = []
         at, width = 0, len(oid) // 2
-        while at < len(content):
-            space, end = content.index(b" ", at), content.index(b"\0", at)
-            nodes.append(Node(int(content[at:space], 8), content[space + 1 : end], content[end + 1 :][:width].hex()))
-            at = end + 1 + width
+        try:
+            while at < len(content):
+                space, end = content.index(b" ", at), content.index(b"\0", at)
+                nodes.append(
+                    Node(int(content[at:space], 8), content[space + 1 : end], content[end + 1 :][:width].hex())
+                )
+                at = end + 1 + width
+        except ValueError as error:
+            raise Transient(f"tree {oid} cannot be understood", reason="SourceBroken") from error
+        if not all(node.name for node in nodes):
+            raise Transient(f"tree {oid} has an entry without a name", reason="SourceBroken")
         return nodes
 
     def blob(self, oid: str, *, limit: int) -> tuple[int, bytes]:

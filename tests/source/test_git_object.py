@@ -1,5 +1,7 @@
 """Objects are read by name or id, checked by their hash, and bounded in size and time."""
 
+import subprocess
+
 import pytest
 
 from agent.contracts import Transient
@@ -67,6 +69,16 @@ def test_a_blob_over_the_limit_has_a_size_and_no_content(repo, where):
 def test_another_kind_of_object_is_an_error(repo, where):
     with Objects(where, seconds=10) as objects, pytest.raises(Transient, match="is a commit, not a blob"):
         objects.blob(repo.head, limit=1000)
+
+
+@pytest.mark.parametrize(
+    "content", [b"garbage", b"9zz a.yaml\0" + b"1" * 20, b"100644 \0" + b"1" * 20, b"100644 a.yaml"]
+)
+def test_a_tree_that_makes_no_sense_is_an_error(repo, where, content):
+    words = ["git", "hash-object", "-t", "tree", "-w", "--stdin", "--literally"]
+    made = subprocess.run(words, cwd=repo.root, input=content, check=True, capture_output=True)
+    with Objects(where, seconds=10) as objects, pytest.raises(Transient, match="tree"):
+        objects.tree(made.stdout.decode().strip())
 
 
 def test_a_git_that_does_not_answer_is_killed(tmp_path, monkeypatch):

@@ -107,12 +107,7 @@ def select(
     where, given = ("service = ? AND id > ?", (service, after)) if service else ("id > ?", (after,))
     order = "ASC" if after else "DESC"
     rows = connection.execute(f"{_SELECT} WHERE {where} ORDER BY id {order} LIMIT ?", (*given, limit))
-    found = []
-    for event in _events(rows):
-        if since is None or event.at >= since:
-            found.append(event)
-        elif not after:
-            break  # newest first: the others are older
+    found = [event for event in _events(rows) if since is None or event.at >= since]  # clocks jump: any may be older
     return tuple(found if after else reversed(found))
 
 

@@ -51,6 +51,12 @@ def test_the_newest_of_one_service_since_a_time_and_the_oldest_after_an_id(rows:
     assert not knows(rows, "c")
 
 
+def test_a_clock_that_jumped_for_a_while_hides_nothing(rows: sqlite3.Connection) -> None:
+    insert(rows, [happened("1", seconds=1), happened("2", seconds=-10_000), happened("3", seconds=3)])
+    found = select(rows, service="", since=NOON, after=0, limit=100)
+    assert [event.what for event in found] == ["1", "3"]
+
+
 def test_the_newest_of_each_service(rows: sqlite3.Connection) -> None:
     insert(rows, [happened("1", "a"), happened("2", "b"), happened("3", "a"), happened("no", "a", kind=Kind.WORD)])
     assert {event.service: event.what for event in newest(rows, Kind.SERVICE)} == {"a": "3", "b": "2"}

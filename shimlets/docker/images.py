@@ -18,7 +18,7 @@ from typing import Any
 
 from agent.contracts import Credentials, Permanent, Task, Transient, XmodError
 from shimlets.docker.engine import Engine, Invalid, Missing, Stream
-from shimlets.docker.login import Logins, discreet
+from shimlets.docker.login import Logins, carried, discreet
 
 _log = logging.getLogger("xmod.docker")
 _SILENCE = 300.0  # seconds without any progress after which a pull is given up
@@ -69,8 +69,9 @@ class Images:
             self._pull(ref, task, login)
 
     def _pull(self, ref: str, task: Task, login: Credentials | None) -> None:
-        shown = login or self._logins.of(ref)
-        headers = self._logins.header(ref, shown)
+        login = login or self._logins.of(ref)
+        headers = self._logins.header(ref, login)
+        shown = login or carried(headers)
         doing = f"pull image {ref}"
         progress = Progress()
         try:

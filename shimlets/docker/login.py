@@ -5,8 +5,9 @@ without them, should it echo them.
 """
 
 import base64
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -45,6 +46,17 @@ class Logins:
             return transport.registry_header(ref, self._credentials_file)
         except (transport.SdkError, OSError, ValueError) as error:
             raise Transient(f"docker: credentials for {ref}: {error}", reason="Credentials") from error
+
+
+def carried(headers: Mapping[str, str]) -> Credentials | None:
+    """What the header of a pull shows, so also what Docker's own login is: its words for that are several."""
+    try:
+        said = json.loads(base64.urlsafe_b64decode(headers.get("X-Registry-Auth", "")))
+    except ValueError:
+        return None
+    found = {key.lower(): value for key, value in said.items() if isinstance(value, str)}
+    password = found.get("password") or found.get("identitytoken") or found.get("registrytoken") or ""
+    return Credentials(found.get("username", ""), password)
 
 
 def discreet(error: E, login: Credentials | None) -> E:

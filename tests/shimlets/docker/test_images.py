@@ -250,11 +250,22 @@ def test_the_operators_login_for_a_registry_is_read_at_each_pull(
 
 
 @pytest.mark.docker
+@pytest.mark.parametrize("own", [False, True])
 def test_a_registry_that_echoes_what_it_was_shown_is_not_quoted(
-    shimlet: DockerShimlet, registry: Registry, private_ref: str
+    shimlet: DockerShimlet,
+    registry: Registry,
+    private_ref: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    own: bool,
 ):
+    """Neither a spec's login, nor Docker's own."""
     registry.echoes = True
-    wrong = Credentials("robot", "falsch-4711")
+    wrong = None if own else Credentials("robot", "falsch-4711")
+    auth = base64.b64encode(b"robot:falsch-4711").decode()
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {registry.host: {"auth": auth}}}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     with pytest.raises(XmodError) as refusal:
         shimlet.pull_image(private_ref, Silent(), wrong)
     told = "".join(traceback.format_exception(refusal.value))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.contracts import Credentials, Permanent, Transient
-from shimlets.docker.login import Logins, discreet
+from shimlets.docker.login import Logins, carried, discreet
 from shimlets.docker.options import RegistryLogin
 
 
@@ -54,6 +54,22 @@ def test_a_reference_that_is_none_is_permanent(logins: Logins):
     with pytest.raises(Permanent) as refusal:
         logins.of("-bad.example/x")
     assert refusal.value.reason == "ImageInvalid"
+
+
+@pytest.mark.parametrize(
+    ("said", "password"),
+    [
+        ({"username": "robot", "password": "geheim", "email": None}, "geheim"),
+        ({"ServerAddress": "r", "Username": "robot", "Password": "geheim"}, "geheim"),
+        ({"ServerAddress": "r", "IdentityToken": "t0k3n"}, "t0k3n"),
+        ({}, ""),
+    ],
+)
+def test_what_a_header_shows_is_known_whoever_set_it(said: dict[str, str | None], password: str):
+    found = carried({"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(said).encode()).decode()})
+    assert found is not None
+    assert found.password == password
+    assert carried({}) is None
 
 
 def test_an_error_is_told_without_the_password_in_any_form():

@@ -147,12 +147,13 @@ def intents(
     for name, doubt in desired.doubts.items():
         if doubt.last is not None and _follows(doubt.last, doubt.older, places.get(name, ())):
             plan[name] = _noted(_wanted(doubt.last, places.get(name, ()), inputs), doubt)
-    for name, found in places.items():
-        if name in inputs.forgetting:
-            plan[name] = Forget(found[0][0])
     left_alone = {
         name: _suspended(name, intent, desired, places.get(name, ()), inputs) for name, intent in plan.items()
     }
+    for name in inputs.forgetting & places.keys():
+        intent = left_alone[name]
+        if not isinstance(intent, Keep) or not intent.settle:  # else it serves first
+            left_alone[name] = Forget(places[name][0][0])
     return _in_turn(left_alone, inputs, places, waits)
 
 
@@ -173,8 +174,6 @@ def _suspended(
     inputs: Inputs,
 ) -> Intent:
     """Whatever was meant to happen to a suspended service does not."""
-    if isinstance(intent, Forget):
-        return intent
     spec = desired.spec(name)
     doubted = doubt_of(desired, name, found[0][1] if found else None) is not None
     why = suspension.why(inputs.words, name, spec, doubted=doubted)

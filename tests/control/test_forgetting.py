@@ -4,7 +4,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from agent.contracts import ServiceName, Shimlet
+from agent.contracts import Fate, ServiceName, Shimlet
 from agent.control.words import UnknownNameError, Words
 from tests.control.test_promises import BROKEN, Host, files, running
 from tests.fakes.agent import MiniAgent, clock_at_noon, service
@@ -109,7 +109,7 @@ def test_while_its_world_is_out_of_sight_it_is_refused() -> None:
         host.agent.operator.forget(WEB)
 
 
-def test_what_is_being_stopped_is_given_up_once_it_has_stopped() -> None:
+def test_what_is_being_removed_is_brought_back_and_then_given_up() -> None:
     host = Host()
     host.world.stops_at_once = False
     host.has(a=document("web"), b=document("api"))
@@ -122,6 +122,26 @@ def test_what_is_being_stopped_is_given_up_once_it_has_stopped() -> None:
     assert not giving.done.done()
     host.settle()
     assert len(giving.done.result(timeout=0)) == 1
+    assert not host.world.observed("web").generations
+    ((_, left),) = host.world.forgotten
+    assert left.live
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_in_the_midst_of_a_change_it_serves_before_it_is_given_up(steps: int) -> None:
+    host = Host()
+    host.world.stops_at_once = False
+    host.has(a=document("web"))
+    host.folder.files = {"a.yaml": document("web", "v2")}
+    host.folder.scan(host.agent)
+    for _ in range(steps):
+        host.agent.pass_time(0.5)
+    host.agent.operator.suspend(WEB)
+    giving = host.agent.operator.forget(WEB)
+    host.agent.settle(10)
+    assert giving.done.result(timeout=0)
+    served = [left for _, left in host.world.forgotten if left.fate is Fate.SERVED and left.live]
+    assert len(served) == 1
     assert not host.world.observed("web").generations
 
 

@@ -139,7 +139,7 @@ class Story:
 
     def _suspended(self, name: str) -> bool:
         wish = self.wishes[name]
-        by_spec = wish is not None and wish.suspend and name not in self.broken and self._selected(wish)
+        by_spec = wish is not None and wish.suspend and not self._doubted(name)
         return name in self.suspended or (self.all_suspended and name not in self.excepted) or by_spec
 
     def _selected(self, wish: Wish) -> bool:

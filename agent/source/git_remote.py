@@ -16,6 +16,9 @@ from urllib.parse import urlsplit, urlunsplit
 _SCP = re.compile(r"(?:[^/@:\s]+@)?[^/:\s@]+:(?!//).+")
 _SCHEMES = ("https", "http", "ssh", "git", "file")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_TOKEN = re.compile(
+    r"(?:gh[oprsu]_|github_pat_|gl[a-z]{2,5}-)\w{16}|[0-9a-fA-F]{40}$"
+)  # git servers take one as a user, too
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -131,7 +134,7 @@ def remote(url: str, *, ref: str = "", path: str = "", access: Access | None = N
     path = path.strip("/")
     if any(part in ("", ".", "..") for part in path.split("/")) and path:
         raise BadRemote(f'source.path: must be a path inside the repository such as "hosts/edge", got {path!r}')
-    if ref.startswith("-") or re.search(r"[\s~^:?*\[\\\x00-\x1f]|\.\.|@\{", ref):
+    if ref.startswith(("-", "refs/xmod/")) or re.search(r"[\s~^:?*\[\\\x00-\x1f]|\.\.|@\{", ref):
         raise BadRemote(f"source.ref: must be a branch, a tag or a full commit id, got {ref!r}")
     url = _url(url)
     parts = urlsplit(url)
@@ -150,7 +153,7 @@ def _url(url: str) -> str:
         parts = urlsplit(url)
         if parts.scheme not in _SCHEMES:
             raise BadRemote(f"source.repo: git over {parts.scheme!r} is not spoken; use {', '.join(_SCHEMES)}")
-        if parts.password is not None:
+        if parts.password is not None or _TOKEN.match(parts.username or ""):
             bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
             raise BadRemote(
                 f"source.repo: a secret does not belong into a URL; write it into a file and name that as "

@@ -12,7 +12,13 @@ TOKEN = Access(token_file=Path("/etc/token"))
 
 @pytest.mark.parametrize(
     "url",
-    ["https://h.example/x.git", "ssh://git@h.example:22/x", "git@h.example:team/x.git", "git://h.example/x"],
+    [
+        "https://h.example/x.git",
+        "https://x-access-token@h.example/x",
+        "ssh://git@h.example:22/x",
+        "git@h.example:team/x.git",
+        "git://h.example/x",
+    ],
 )
 def test_a_url_of_each_kind_is_taken_as_it_is(url):
     assert remote(url).url == url
@@ -26,11 +32,15 @@ def test_a_path_is_a_url_too():
     ("given", "said"),
     [
         ({"url": "https://me:secret@h.example/x"}, "does not belong into a URL"),
+        ({"url": f"https://ghp_{'x' * 29}secret@h.example/x"}, "does not belong into a URL"),
+        ({"url": f"https://glpat-{'x' * 14}secret@h.example/x"}, "does not belong into a URL"),
+        ({"url": f"https://{'0a' * 20}@h.example/x"}, "does not belong into a URL"),
         ({"url": "ext::sh -c x"}, "must be a URL"),
         ({"url": "ext://x"}, "is not spoken"),
         ({"url": "--upload-pack=x"}, "must be a URL"),
         ({"url": "https://h/x", "ref": "-x"}, "source.ref"),
         ({"url": "https://h/x", "ref": "a..b"}, "source.ref"),
+        ({"url": "https://h/x", "ref": "refs/xmod/current"}, "source.ref"),  # where the mirror says what is in force
         ({"url": "https://h/x", "ref": "a b"}, "source.ref"),
         ({"url": "https://h/x", "path": "../up"}, "source.path"),
         ({"url": "https://h/x", "path": "a//b"}, "source.path"),

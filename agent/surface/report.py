@@ -39,6 +39,8 @@ def content(view: AgentView) -> dict[str, Any]:
         "source": {
             "location": source.location,
             "revision": source.revision,
+            "head": source.head,
+            "behind": source.behind,
             "error": _cut(source.error),
             "unverified": source.unverified,
             "invalid": [file.path for file in source.invalid[:_MOST]],

@@ -74,7 +74,9 @@ def reporting(there, tmp_path):
 
 
 def test_a_report_says_how_everything_is():
-    said = report.report(FakeOperations().agent, ORIGIN, number="1", now=NOW, interval=60.0)
+    view = FakeOperations().agent
+    view = replace(view, source=replace(view.source, head="0123456789abcdef0", behind=2))
+    said = report.report(view, ORIGIN, number="1", now=NOW, interval=60.0)
     assert json.loads(wire.encoded(said)) == {
         "version": 1,
         "id": "1",
@@ -86,6 +88,8 @@ def test_a_report_says_how_everything_is():
         "source": {
             "location": "/srv/specs",
             "revision": "0123456789abcdef",
+            "head": "0123456789abcdef0",
+            "behind": 2,
             "error": "",
             "unverified": "",
             "invalid": ["bad.yaml"],

@@ -206,7 +206,7 @@ def _facts(service: View, now: datetime) -> Iterator[tuple[str, str]]:
     if service["wanted"] != service["routed"]:
         yield "wanted", f"{service['wanted'][:10]}, serving is {service['routed'][:10] or 'nothing'}"
     if service["wanted_since"]:
-        yield "behind", f"{show.age(service['wanted_since'])}, blocked: {service['blocked']}"
+        yield "lag", f"{show.age(service['wanted_since'])}, blocked: {service['blocked']}"
     if service["next_try"]:
         seconds = (datetime.fromisoformat(service["next_try"]) - now).total_seconds()
         soon = f"in {max(0, round(seconds))}s"

@@ -58,6 +58,7 @@ class Chronicle:
     clock: Clock
     _told: dict[ServiceName, _Told] = field(default_factory=dict)
     _revision: str = ""
+    _held: str = ""  # the newest commit, if its signature keeps it out of force
 
     # the agent's life
 
@@ -67,7 +68,9 @@ class Chronicle:
         self._told = {
             ServiceName(name): _Told(e, inherited=True) for name, e in services.items() if e.what != "Removed"
         }
-        self._revision = next((e.revision for e in self.keeps.newest(Kind.SOURCE).values()), "")
+        source = self.keeps.newest(Kind.SOURCE).get("")
+        if source is not None:
+            self._revision, self._held = source.revision, source.commit if source.what == "Held" else ""
         before = self.keeps.newest(Kind.AGENT).get("")
         unstopped = "; the one before ended without a word" if before is not None and before.what == "Started" else ""
         self._tell(Kind.AGENT, "Started", message=f"version {__version__}, {message}{unstopped}")
@@ -134,6 +137,21 @@ class Chronicle:
             bad = desired.invalid[0]
             message += f", invalid files: {len(desired.invalid)}, {bad.path}:{bad.errors[0]}"
         self._tell(Kind.SOURCE, "Revision", message=message, revision=desired.revision)
+
+    def judged(self, reason: str, *, head: str, message: str) -> None:
+        """Why the newest commit is held because of its signature, "" if it is not. Each commit is told once."""
+        held = head if reason else ""
+        if held == self._held:
+            return
+        self._held = held
+        self._tell(
+            Kind.SOURCE,
+            "Held" if held else "Verified",
+            reason=reason,
+            message=message if held else "",
+            revision=self._revision,
+            commit=held,
+        )
 
     # what an operator says
 

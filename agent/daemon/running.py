@@ -337,6 +337,7 @@ class Running:
         for name in sorted(named):
             self._engage(name, self._made(name))
         self._chronicle.read(desired)
+        self._chronicle.judged(self._source.unverified, head=self._source.head, message=self._source.notice)
         self._secrets.keep(desired.secrets)
         self._controller.take(desired)
 

@@ -43,7 +43,7 @@ def test_one_service_is_shown_as_the_steps_of_its_goals(agent, xmod):
     assert "  ✓ placed" in lines
     assert "  … healthy         Loading: 503 from /health" in lines
     assert "  · exposed" in lines
-    assert any(line.startswith("  behind ") and line.endswith("blocked: none") for line in lines)
+    assert any(line.startswith("  lag ") and line.endswith("blocked: none") for line in lines)
 
 
 def test_an_unknown_service_is_one_sentence(agent, xmod):

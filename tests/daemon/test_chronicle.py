@@ -248,6 +248,26 @@ def test_a_revision_is_told_once_also_over_a_restart(desk: Desk) -> None:
     ]
 
 
+def test_a_commit_that_is_held_is_told_once_also_over_a_restart_and_that_another_one_is_not(desk: Desk) -> None:
+    desk.chronicle.read(a_revision("r1"))
+    desk.chronicle.judged("", head="r1", message="")
+    for _ in range(2):
+        desk.chronicle.judged("unsigned", head="r2", message="r2 is held")
+    again = Desk(desk.kept)
+    again.chronicle.begin("here")
+    again.chronicle.read(a_revision("r1"))
+    again.chronicle.judged("unsigned", head="r2", message="r2 is held")
+    again.chronicle.read(a_revision("r3"))
+    again.chronicle.judged("", head="r3", message="")
+    told = [(e.what, e.reason, e.revision, e.commit) for e in desk.kept.events if e.kind is Kind.SOURCE]
+    assert told == [
+        ("Revision", "", "r1", ""),
+        ("Held", "unsigned", "r1", "r2"),
+        ("Revision", "", "r3", ""),
+        ("Verified", "", "r3", ""),
+    ]
+
+
 def test_a_source_in_trouble_is_told_and_counted(desk: Desk) -> None:
     counted: list[str] = []
 

@@ -1,5 +1,6 @@
 """Only signed commits count: the real program, real processes, real keys."""
 
+import json
 import re
 import urllib.request
 from collections.abc import Iterator
@@ -66,3 +67,5 @@ def test_a_removal_that_nobody_signed_waits_for_a_signature(agent, jane):
     assert len(processes(agent) & before) == 1
     assert metric(agent, "unsigned") == "0.0"
     assert not any("held" in note for note in agent.status()["notices"])
+    told = [(event["what"], event["commit"]) for event in json.loads(agent.says("events", "-o", "json"))]
+    assert [said for said in told if said[0] in ("Held", "Verified")] == [("Held", bad), ("Verified", "")]

@@ -49,7 +49,7 @@ class Mirror:
         self._folder = root / hashlib.sha256(key.encode()).hexdigest()[:16]
         self._link = self._folder / "current"
         self._remote = remote
-        self._origin = Origin(remote, stop=stop)
+        self._origin = Origin(remote, stop=stop, tags_first=trust is not None and trust.mode == "tag")
         self._stop = stop
         self._failures = 0  # fetches in a row
 

@@ -33,11 +33,12 @@ class NotSynced(Exception):
 
 
 class Origin:
-    """The remote; `stop` cuts every command short."""
+    """The remote; `stop` cuts every command short. `tags_first`: a ref is meant as a tag before it is meant as a branch."""
 
-    def __init__(self, remote: Remote, *, stop: threading.Event) -> None:
+    def __init__(self, remote: Remote, *, stop: threading.Event, tags_first: bool = False) -> None:
         self._remote = remote
         self._stop = stop
+        self._tags_first = tags_first
 
     def init(self, place: Path) -> None:
         """Make a repository that knows the remote and may do without files. Raises GitFailed, Transient."""
@@ -84,7 +85,7 @@ class Origin:
     def resolved(self, place: Path) -> tuple[str, str]:
         """The commit that the ref leads to, and the tag's name if it is a tag. Raises NotSynced."""
         names = (_HEAD,) if not self._remote.ref else _names(self._remote.ref)
-        for name in names:
+        for name in reversed(names) if self._tags_first else names:
             oid = leads(place, f"{name}^{{commit}}")
             if oid:
                 return oid, name.removeprefix("refs/tags/") if name.startswith("refs/tags/") else ""

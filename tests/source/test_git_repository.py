@@ -550,6 +550,15 @@ def test_a_tag_that_is_meant_must_be_signed_itself(repo, jane, trusting):
         trusting(mode="tag", ref="v2").look()
 
 
+def test_a_branch_cannot_pass_for_the_tag_that_is_meant(repo, jane, trusting):
+    """Who may push a branch, and no tag, would else lead a host back to an older signed tag."""
+    git(repo.root, *jane.settings, "tag", "-s", "-m", "one", "v1")
+    repo.git("branch", "v2")
+    head = repo.commit(a="a: 2\n")
+    git(repo.root, *jane.settings, "tag", "-s", "-m", "two", "v2")
+    assert trusting(mode="tag", ref="v2").look().revision == head
+
+
 # over ssh, whose far end is this machine
 
 

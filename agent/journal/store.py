@@ -96,7 +96,7 @@ class Store:
                     return None  # it is just being made
                 _check_ours(connection)
                 return work(connection)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise _sorted(error, CannotRead) from error
         except OSError as error:
             raise CannotRead(str(error)) from error
@@ -165,7 +165,7 @@ class Store:
             connection.execute("BEGIN IMMEDIATE")
             with connection:  # commits, or rolls back
                 return work(connection)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             sorted_ = _sorted(error, CannotWrite)
             if not isinstance(sorted_, Corrupt):
                 self._close()  # a connection that was opened to read only, say, would stay so
@@ -302,8 +302,8 @@ def _whole(connection: sqlite3.Connection) -> None:
         raise Corrupt(str(found))
 
 
-def _sorted(error: sqlite3.Error, otherwise: type[Exception]) -> Exception:
-    """What an error of SQLite means for us. A misuse of it is a bug, and raised as it is."""
+def _sorted(error: sqlite3.Error | UnicodeDecodeError, otherwise: type[Exception]) -> Exception:
+    """What an error of SQLite means for us, one too that quotes ruined bytes. A misuse of it is a bug, and raised as it is."""
     if isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError):
         raise error
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF

@@ -161,6 +161,13 @@ def no_tables(path: Path) -> None:
     connection.close()
 
 
+def no_text(path: Path) -> None:
+    """SQLite quotes what it does not understand as it stands there."""
+    data = path.read_bytes()
+    assert b"CREATE TABLE events (" in data
+    path.write_bytes(data.replace(b"CREATE TABLE events (", b"CREATE TABLE events \xb0"))
+
+
 def folder_instead(path: Path) -> None:
     path.unlink()
     path.mkdir()
@@ -180,6 +187,7 @@ RUINS = {
     "newer": newer,
     "another program's": foreign,
     "without tables": no_tables,
+    "tables that are no text": no_text,
     "a folder": folder_instead,
     "a pipe": pipe_instead,
 }

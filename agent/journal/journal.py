@@ -161,6 +161,8 @@ class Journal:
 
     def close(self) -> None:
         """Write what is left, and let go of the file."""
+        if self.trouble:
+            self.keep()
         self._recorder.flush()
         self._store.close()
 

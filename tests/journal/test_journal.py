@@ -186,6 +186,17 @@ def test_words_that_could_not_be_written_are_once_they_can_be(tmp_path: Path, ca
     assert Journal(blocked).load() == {"a": 1}
 
 
+def test_the_last_chance_to_keep_words_is_taken(tmp_path: Path) -> None:
+    blocked = tmp_path / "state"
+    blocked.write_text("a file where the folder should be")
+    journal = Journal(blocked)
+    journal.save({"a": 1})
+    blocked.unlink()
+    journal.save({"a": 2})
+    journal.close()
+    assert Journal(blocked).load() == {"a": 2}
+
+
 def test_another_programs_lock_costs_who_plans_a_moment_once(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.save({"a": 1})

@@ -62,11 +62,13 @@ class Mirror:
     def plain(self) -> Repository:
         """For reading where something may be missing: git asks nobody for it, and does not end. Raises GitFailed, Transient."""
         beside = self._link.resolve() / "plain"
-        if not beside.exists():
+        alternates = beside / "objects" / "info" / "alternates"
+        if not alternates.exists():  # made last, and whole: an agent may have been killed while it made this
             run(["init", "--quiet", "--bare", "--template=", str(beside)], seconds=_LOCAL)
-            alternates = beside / "objects" / "info" / "alternates"
             alternates.parent.mkdir(exist_ok=True)
-            alternates.write_text("../../objects\n")
+            new = alternates.with_suffix(".new")
+            new.write_text("../../objects\n")
+            new.replace(alternates)
         return bare(beside)
 
     @property

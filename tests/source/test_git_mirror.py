@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from agent.source.git_command import ask
 from agent.source.git_mirror import IN_FORCE, Mirror
 from agent.source.git_origin import NotSynced, leads
 from agent.source.git_remote import Access, remote
 from agent.source.git_signature import Keys
 from agent.source.git_trust import Trust
+from tests.fakes.following import git
 from tests.fakes.signing import signed_commit
 
 NEVER = threading.Event()
@@ -44,6 +46,13 @@ def test_a_sync_tells_what_is_in_force_and_how_new_that_is(repo, mirror):
     assert time.time() - made.synced_at < 10
     head = repo.commit(a="a: 2\n")
     assert made.sync() == head
+
+
+def test_history_can_be_read_though_an_agent_was_killed_while_it_prepared_that(repo, mirror):
+    made = mirror()
+    made.sync()
+    git(Path(made.repository.words[-1]), "init", "-q", "--bare", "plain")
+    assert ask(made.plain, ["rev-list", "--count", repo.head], seconds=10).strip() == "1"
 
 
 def test_the_newest_commit_and_the_one_in_force_are_two(repo, mirror, jane, signers):

@@ -18,8 +18,9 @@ from agent.control.board import Board
 from agent.control.desired import DesiredState
 from agent.control.facts import PlanFacts
 from agent.control.forgetting import Giving
+from agent.control.intent import Forget, Intent, Remove, Run, lane
 from agent.control.opinion import UNHEALTHY
-from agent.control.plan import Forget, Inputs, Intent, Remove, Run
+from agent.control.plan import Inputs
 from agent.control.reconciler import Look
 from agent.control.words import UnknownNameError, Words
 from agent.control.workqueue import Priority, WorkQueue
@@ -229,7 +230,7 @@ class Controller:
         for name in names:
             intent = intents.get(name)
             if intent is not None:
-                self._queue.add(name, lane=plan.lane(intent), priority=Priority.DRIFT, delay=delay)
+                self._queue.add(name, lane=lane(intent), priority=Priority.DRIFT, delay=delay)
 
     def replan(self, priority: Priority = Priority.DRIFT) -> None:
         """Make the plan anew, and queue every name whose intent changed."""
@@ -245,7 +246,7 @@ class Controller:
                 if old is not intent and old != intent:
                     self._changed(name, old, intent, now, priority)
             for name in before.keys() - self._intents.keys():
-                self._queue.add(name, lane=plan.lane(before[name]), priority=Priority.RESYNC)
+                self._queue.add(name, lane=lane(before[name]), priority=Priority.RESYNC)
 
     def _changed(
         self, name: ServiceName, old: Intent | None, intent: Intent, now: datetime, priority: Priority
@@ -259,7 +260,7 @@ class Controller:
                 queued = opinion.queued(intent, status, now)
                 if queued is not None:
                     self._board.put(queued)
-        self._queue.add(name, lane=plan.lane(intent), priority=priority)
+        self._queue.add(name, lane=lane(intent), priority=priority)
 
     def _settled(self, run: Run) -> bool:
         """As far as the last list tells, exactly this runs already: no hurry to look at it."""

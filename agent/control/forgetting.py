@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from agent.contracts import ServiceName
 from agent.control import suspension
-from agent.control.plan import Inputs, Intent, Remove, doubt_of, seen
+from agent.control.intent import Intent, Remove
+from agent.control.plan import Inputs, doubt_of, seen
 
 
 @dataclass(frozen=True, slots=True)

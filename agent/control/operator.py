@@ -8,12 +8,12 @@ from dataclasses import replace
 
 from agent.clock import Clock
 from agent.contracts import ServiceName
-from agent.control import forgetting, plan, suspension
+from agent.control import forgetting, suspension
 from agent.control.board import Board
 from agent.control.controller import Controller
 from agent.control.facts import PlanFacts
 from agent.control.forgetting import Giving
-from agent.control.plan import Intent, Keep, Run
+from agent.control.intent import DIFFERS, ROLLOUT_WAITS, Intent, Keep, Run, lane
 from agent.control.words import Suspension, UnknownNameError
 from agent.control.workqueue import Priority, WorkQueue
 from agent.control.world import World
@@ -73,7 +73,7 @@ class Operator:
             self._queue.forget(name)
             words = control.words()
             control.say(replace(words, retries={**words.retries, name: self._clock.now()}))
-            self._queue.add(name, lane=plan.lane(intent), priority=Priority.CHANGE)
+            self._queue.add(name, lane=lane(intent), priority=Priority.CHANGE)
 
     def suspend(self, name: ServiceName | None, reason: str = "") -> None:
         """Leave this service as it is, without a name all of them, also those that come later, until it is resumed."""
@@ -111,7 +111,7 @@ class Operator:
         """Let these, all if none is named, take what their specs resolve to now, one after the other."""
         control = self._controller
         with control.lock:
-            words, notes = control.words(), ("ResolvesDifferently", "RolloutWaits")
+            words, notes = control.words(), (DIFFERS, ROLLOUT_WAITS)
             able = sorted(n for n, i in control.intents().items() if isinstance(i, Run) and i.note in notes)
             for name in names:
                 if name not in able:

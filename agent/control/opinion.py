@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from agent.contracts import Achieved, Dial, Digest, Failed, Generation, Pending, State, Verdict
 from agent.control import rollout
 from agent.control.board import Phase, Status, Truth
-from agent.control.plan import Forget, Intent, Keep, Remove, Run, lane
+from agent.control.intent import DIFFERS, ROLLOUT_WAITS, Forget, Intent, Keep, Remove, Run, lane
 from agent.control.reconciler import REFUSED, Look
 from agent.control.suspension import SUSPENDED
 
@@ -21,10 +21,7 @@ _BLOCKED = {
     "DependencyMissing": "failed",
 }
 UNHEALTHY = "Unhealthy"
-_AS_APPLIED = (
-    "ResolvesDifferently",
-    "RolloutWaits",
-)  # notes of a service that is what its spec said when it was applied
+_AS_APPLIED = (DIFFERS, ROLLOUT_WAITS)  # notes of a service that is what its spec said when it was applied
 
 
 def serving(look: Look, *, route: Digest | None, dial: Dial | None) -> tuple[Truth, Generation | None, int]:

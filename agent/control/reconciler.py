@@ -36,9 +36,9 @@ from agent.contracts import (
 from agent.control import rollout
 from agent.control.board import GoalState
 from agent.control.facts import Facts
+from agent.control.intent import Forget, Intent, Keep, Remove, Run, lane
 from agent.control.lending import Facets, Host, facets_of
 from agent.control.noting import Noting
-from agent.control.plan import Forget, Intent, Keep, Remove, Run, lane
 from agent.control.world import World
 
 REFUSED = "PolicyRefused"

@@ -99,6 +99,18 @@ def as_it_runs(generation: Generation) -> Service:
     return replace(generation.service, replicas=last + 1)
 
 
+def newest(observed: Observed) -> Generation | None:
+    """The generation that speaks for a service without a spec: the last that served, else the last that did not fail."""
+    if len(observed.generations) == 1:
+        return observed.generations[0]
+    newest = list(reversed(observed.generations))
+    for fate in (Fate.SERVED, Fate.NEW, Fate.FAILED):
+        for generation in newest:
+            if generation.fate is fate:
+                return generation
+    return None
+
+
 def _failure_of(wanted: Service, generation: Generation) -> bool:
     """The record that this wish failed; those of earlier wishes are of no use any more."""
     marked = generation.service

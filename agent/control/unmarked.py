@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from agent.contracts import Digest, Fate, Observed, ServiceName
 from agent.control import suspension
 from agent.control.desired import DesiredState
-from agent.control.plan import Inputs, doubt_of, newest
+from agent.control.plan import Inputs, doubt_of
+from agent.control.rollout import newest
 from agent.control.words import Words
 from agent.spec.resolve import Wanted
 

@@ -17,7 +17,8 @@ from agent.control import plan as planning
 from agent.control.dependency import free_to_go, in_order
 from agent.control.desired import DesiredState
 from agent.control.gate import Judgement
-from agent.control.plan import Inputs, Intent, Keep, Remove, Run, lane
+from agent.control.intent import Intent, Keep, Remove, Run, lane
+from agent.control.plan import Inputs
 from agent.control.rollout import as_it_runs, routed
 
 WAITING, MISSING = "Waiting", "DependencyMissing"

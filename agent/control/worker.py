@@ -32,7 +32,7 @@ from agent.contracts import (
 from agent.control import opinion
 from agent.control.board import Board, Truth
 from agent.control.facts import Facts
-from agent.control.plan import Forget, Intent, Keep, lane
+from agent.control.intent import Forget, Intent, Keep, lane
 from agent.control.reconciler import Look, Reconciler
 from agent.control.task import TaskPool
 from agent.control.workqueue import Priority, WorkQueue

@@ -16,7 +16,7 @@ from agent.contracts import ServiceName
 from agent.control.board import CALM, Phase, Status
 from agent.control.desired import DesiredState
 from agent.control.facts import PlanFacts, SourceFacts
-from agent.control.plan import WORLD_UNSEEN
+from agent.control.intent import WORLD_UNSEEN
 from agent.journal import Event, Kind
 from agent.surface.speaker import SPEAKER
 

@@ -14,7 +14,8 @@ from agent.contracts import Fate, Observed, Permanent, ServiceName, Transient
 from agent.control import gate, unmarked, waiting
 from agent.control import plan as planning
 from agent.control.desired import DesiredReader, DesiredState
-from agent.control.plan import Forget, Inputs, Intent, Keep, Remove, Run
+from agent.control.intent import Forget, Intent, Keep, Remove, Run
+from agent.control.plan import Inputs
 from agent.control.provenance import find, questions
 from agent.control.rollout import burnt_reason
 from agent.control.words import Words

@@ -9,7 +9,7 @@ from agent.contracts import ServiceName
 from agent.control.board import Phase
 from agent.control.controller import Limits
 from agent.control.desired import Doubt
-from agent.control.plan import Keep, Remove, Run
+from agent.control.intent import Keep, Remove, Run
 from agent.control.words import UnknownNameError, Words
 from agent.spec.resolve import Wanted
 from tests.fakes.agent import MiniAgent, clock_at_noon, service

@@ -4,7 +4,7 @@ import pytest
 
 from agent.contracts import ServiceName
 from agent.control.board import Phase
-from agent.control.plan import Remove, Run
+from agent.control.intent import Remove, Run
 from agent.spec.hosts import HostId
 from tests.control.test_promises import Host, running
 from tests.fakes.folder import document

@@ -21,8 +21,8 @@ from agent.contracts import (
     Verdict,
 )
 from agent.control.board import GoalState, Phase, Status, Truth
+from agent.control.intent import Intent, Keep, Remove, Run
 from agent.control.opinion import queued, serving, status
-from agent.control.plan import Intent, Keep, Remove, Run
 from agent.control.reconciler import Look
 from tests.fakes.agent import service
 

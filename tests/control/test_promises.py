@@ -9,7 +9,7 @@ import pytest
 
 from agent.contracts import Fate, Observed, Service, ServiceName, Shimlet, State
 from agent.control.board import Phase, Status
-from agent.control.plan import Keep, Run
+from agent.control.intent import Keep, Run
 from agent.control.words import UnknownNameError, Words
 from tests.fakes.agent import MiniAgent, clock_at_noon
 from tests.fakes.clock import VirtualClock

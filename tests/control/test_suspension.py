@@ -9,7 +9,7 @@ import pytest
 from agent.contracts import Fate, ServiceName
 from agent.control.board import Phase
 from agent.control.desired import Doubt
-from agent.control.plan import Keep, Run
+from agent.control.intent import Keep, Run
 from agent.control.suspension import why
 from agent.control.words import UnknownNameError, Words
 from tests.control.test_promises import BROKEN, Host, files, running

@@ -4,11 +4,13 @@ from dataclasses import replace
 
 from agent.contracts import Digest, Fate
 from agent.control.gate import Candidate
-from agent.control.plan import Inputs, Run, candidates
+from agent.control.intent import Run
+from agent.control.plan import Inputs, candidates
 from agent.control.unmarked import noted
 from agent.control.words import Words
 from agent.spec.resolve import Wanted
-from tests.control.test_plan import EMPTY, HERE, NAME, UNSEEN, WEB, generation, of_web, sight, upgraded, wants
+from tests.control.test_plan import EMPTY, HERE, NAME, UNSEEN, WEB, generation, of_web, sight, wants
+from tests.control.test_turn import upgraded
 
 
 def test_a_word_about_pruning_that_came_after_the_mark_counts() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from agent.contracts import Fate, ServiceName
 from agent.control.board import Phase
-from agent.control.plan import Keep, Remove, Run
+from agent.control.intent import Keep, Remove, Run
 from agent.spec.hosts import HostId
 from tests.control.test_promises import Host, running
 from tests.fakes.folder import document, service_of

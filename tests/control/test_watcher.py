@@ -10,7 +10,7 @@ import pytest
 
 from agent.contracts import Conflict, Observed, ServiceName
 from agent.control import watcher as watching
-from agent.control.plan import Keep
+from agent.control.intent import Keep
 from agent.control.watcher import Watcher
 from tests.fakes.agent import MiniAgent, clock_at_noon, service
 from tests.fakes.memory import MemoryShimlet, World

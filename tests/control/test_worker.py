@@ -18,7 +18,7 @@ from agent.contracts import (
     compose,
 )
 from agent.control.board import Phase
-from agent.control.plan import Run
+from agent.control.intent import Run
 from agent.control.workqueue import Priority
 from goalsets.sets import SERVICE_DELETE, SERVICE_DEPLOY
 from tests.fakes.agent import GOALSETS, MiniAgent, clock_at_noon, service

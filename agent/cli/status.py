@@ -231,13 +231,14 @@ def _attention(view: View) -> Iterator[tuple[str, str]]:
     for file in source["invalid"]:
         for error in file["errors"]:
             yield f"{file['path']}:{error}", "red"
+    together: dict[tuple[str, str], list[str]] = {}
     for held in view["held"]:
-        yield f"removal of {held['name']} is held ({held['reason']}): {held['message']}", "yellow"
+        together.setdefault((held["reason"], held["message"]), []).append(held["name"])
+    for (reason, message), names in together.items():
+        yield f"removal of {', '.join(names)} is held ({reason}): {message}", "yellow"
     reasons = {held["reason"] for held in view["held"]}
     if reasons - show.UNAPPROVABLE:
         yield "release with: xmod-agent approve-prune", "yellow"
-    if "OtherSource" in reasons:
-        yield "let them follow this source with: xmod-agent adopt --from SOURCE-ID", "yellow"
     if view["memory_is_new"]:
         yield "the agent's memory is new: approvals and history from before are gone", "yellow"
     for notice in view["notices"]:

@@ -167,7 +167,7 @@ def _run_row(name: ServiceName, run: Run, observed: Observed) -> PlanRow:
     older = [g for g in observed.generations if g.service.digest != service.digest and g.fate is not Fate.FAILED]
     if own is None and not older:
         note = f", the last good word: {run.message}" if run.note else ""
-        return PlanRow(Action.CREATE, name, service.shimlet, f"{service.replicas} replica(s){note}")
+        return PlanRow(Action.CREATE, name, service.shimlet, f"replicas: {service.replicas}{note}")
     if own is None:
         return PlanRow(Action.REPLACE, name, service.shimlet, _difference(older[-1].service.workload, service.workload))
     if older or len(own.live) != service.replicas or own.drift:

@@ -81,7 +81,7 @@ class ServiceBlock(Block):
         default=8080, ge=0, le=65535, description="TCP port of /healthz, /readyz, /metrics and /api/v1; 0: any"
     )
     bind: Address = Field(
-        default="127.0.0.1", description="address it listens on; other than loopback needs service.allowRemote"
+        default="127.0.0.1", description="address to listen on; other than loopback needs service.allowRemote"
     )
     allow_remote: bool = Field(
         default=False, description="let other machines read status and metrics, which ask for no password"
@@ -108,12 +108,15 @@ class SourceBlock(Block):
     """Where the specs come from: DIR, or a repository that the agent syncs by itself."""
 
     mode: Literal["auto", "git", "folder"] = Field(
-        default="auto", description="how DIR is read: as HEAD of its work tree, as plain files, or as fits"
+        default="auto",
+        description="how DIR is read: git, the HEAD of its work tree; folder, plain files; auto, as fits",
     )
     repo: str = Field(default="", description="URL of a git repository to sync and read, instead of DIR")
-    ref: str = Field(default="", description="its branch, tag or full commit id; empty: the repository's HEAD")
-    path: str = Field(default="", description="the folder of specs in it; empty: its root")
-    interval: Seconds = Field(default=30.0, description="it is asked for news this often, give or take a tenth")
+    ref: str = Field(default="", description="branch, tag or full commit id of the repository; empty: its HEAD")
+    path: str = Field(default="", description="folder of specs in the repository; empty: its root")
+    interval: Seconds = Field(
+        default=30.0, description="the repository is asked for news this often, give or take a tenth"
+    )
     token_file: Path | None = Field(default=None, description="file with a token or password for https")
     ssh_key: Path | None = Field(default=None, description="private key for ssh; empty: as ssh is set up")
     known_hosts: Path | None = Field(default=None, description="host keys to trust for ssh; empty: as ssh is set up")
@@ -164,7 +167,9 @@ class WebhookBlock(Block):
     port: int | None = Field(
         default=None, ge=0, le=65535, description="TCP port that answers /webhook alone; empty: it is at service.port"
     )
-    bind: Address = Field(default="127.0.0.1", description="address of that port; any, for it asks for the secret")
+    bind: Address = Field(
+        default="127.0.0.1", description="address of webhook.port; any will do, for a secret is asked for"
+    )
 
 
 class NotifyBlock(Block):
@@ -187,7 +192,7 @@ class ReportBlock(Block):
     url_file: Path | None = Field(default=None, description="file with that URL, if it is secret itself")
     secret_file: Path | None = Field(default=None, description="file with the secret that signs the reports")
     interval: Seconds = Field(
-        default=60.0, description="it hears this often, give or take a tenth, and when something changes"
+        default=60.0, description="a report is sent this often, give or take a tenth, and when something changes"
     )
 
 
@@ -218,7 +223,7 @@ class LoggingBlock(Block):
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
         BeforeValidator(lambda value: "warning" if value == "warn" else value),
-    ] = Field(default="info", description="debug, info, warning or error")
+    ] = Field(default="info", description="least that is logged: debug, info, warning or error")
     format: Literal["auto", "text", "json"] = Field(
         default="auto", description="auto: text on a terminal, else JSON lines"
     )
@@ -253,7 +258,8 @@ class AgentBlock(Block):
         json_schema_extra={"shown": "the machine's name"},
     )
     labels: Mapping[str, str] = Field(
-        default={}, description="this host's labels, for hosts in specs: a mapping of texts, KEY=VALUE for the flag"
+        default={},
+        description="this host's labels, for hosts in specs: a mapping of texts; as a flag KEY=VALUE, repeatable",
     )
     rescan_interval: Seconds = Field(default=30.0, description="the source is read at least this often")
     resync_interval: Seconds = Field(default=30.0, description="each world is listed at least this often")

@@ -37,6 +37,13 @@ def test_the_table_says_what_each_service_is_about(agent, xmod):
     assert "removal of old is held (Budget): 3 of 4 services would go" in rest
 
 
+def test_removals_that_are_held_together_are_one_line():
+    held = tuple(HeldPrune(name, "OverBudget", "2 at once", NOW) for name in ("a", "b"))
+    lines = drawn(replace(FakeOperations().agent, held=held), width=200).splitlines()
+    assert "removal of a, b is held (OverBudget): 2 at once" in lines
+    assert lines.count("release with: xmod-agent approve-prune") == 1
+
+
 def test_one_service_is_shown_as_the_steps_of_its_goals(agent, xmod):
     lines = xmod("status", "slow").stdout.splitlines()
     assert lines[0].startswith("slow  Progressing")
@@ -209,24 +216,23 @@ def test_markup_and_escapes_of_strangers_are_shown_as_text():
 
 
 @pytest.mark.parametrize(
-    ("reasons", "release", "adopt"),
+    ("reasons", "release"),
     [
-        (["OverBudget"], True, False),
-        (["SourceEmpty"], True, False),
-        (["SourceReplaced"], True, False),
-        (["SourceInvalid"], True, False),
-        (["OtherSource"], False, True),
-        (["SourceUnread"], False, False),
-        (["Protected"], False, False),
-        (["Protected", "OtherSource", "OverBudget"], True, True),
-        ([], False, False),
+        (["OverBudget"], True),
+        (["SourceEmpty"], True),
+        (["SourceReplaced"], True),
+        (["SourceInvalid"], True),
+        (["OtherSource"], False),
+        (["SourceUnread"], False),
+        (["Protected"], False),
+        (["Protected", "OtherSource", "OverBudget"], True),
+        ([], False),
     ],
 )
-def test_the_way_out_is_told_only_of_what_has_one(reasons, release, adopt):
+def test_the_way_out_is_told_only_of_what_has_one(reasons, release):
     held = tuple(HeldPrune(f"s{n}", reason, "why", NOW) for n, reason in enumerate(reasons))
     text = drawn(replace(FakeOperations().agent, held=held))
     assert ("release with: xmod-agent approve-prune" in text) == release
-    assert ("xmod-agent adopt --from SOURCE-ID" in text) == adopt
 
 
 def test_what_no_approval_releases_is_what_the_gate_says():

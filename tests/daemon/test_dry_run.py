@@ -79,7 +79,7 @@ def test_what_would_start_is_shown_in_the_order_in_which_it_would(tmp_path: Path
     word = "create" if here else "run"
     assert rows(view) == [
         "keep lost: DependencyMissing: for nobody, which no document describes",
-        f"{word} queue: 1 replica(s)",
+        f"{word} queue: replicas: 1",
         f"{word} mid: waits for queue, which does not serve yet",
         f"{word} app: waits for mid, which does not serve yet",
     ]

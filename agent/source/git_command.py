@@ -63,7 +63,7 @@ class GitFailed(Exception):
 
 
 def spawn(words: Sequence[str], *, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-    """Start git in a session of its own, with pipes to all three streams. Raises Transient if there is no git."""
+    """Start git in a session of its own, with pipes to all three streams. Raises Transient if that cannot be."""
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # read at import: without git it would raise ImportError
     import git  # an agent on a plain folder does without
 
@@ -79,6 +79,8 @@ def spawn(words: Sequence[str], *, env: Mapping[str, str] | None = None) -> subp
         )
     except git.GitCommandNotFound as error:
         raise Transient("git is not installed; install it, or use --source folder", reason="NoGit") from error
+    except OSError as error:  # no memory, no process or no descriptor is left for it
+        raise Transient(f"git cannot be started now: {error.strerror}", reason="SourceSlow") from error
     process = started.proc
     started.proc = None  # from here on it is ours to end
     return cast("subprocess.Popen[bytes]", process)

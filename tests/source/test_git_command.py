@@ -1,6 +1,7 @@
 """Git is bounded in time, asks nobody, and hears nothing of whoever started the agent."""
 
 import os
+import resource
 import shlex
 import sys
 import threading
@@ -74,6 +75,21 @@ def test_without_git_the_reason_is_said(monkeypatch, tmp_path):
     with pytest.raises(Transient, match="git is not installed") as caught:
         run(["version"], seconds=10)
     assert caught.value.reason == "NoGit"
+
+
+def test_a_host_that_has_nothing_left_for_git_is_waited_for(repo):
+    repository = Repository(("-C", str(repo.root)))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        with pytest.raises(Transient, match="cannot be started now") as caught:
+            ask(repository, ["rev-parse", "HEAD"], seconds=10)
+        assert caught.value.reason == "SourceSlow", "NoGit would make a plain folder of it"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert ask(repository, ["rev-parse", "HEAD"], seconds=10).strip() == repo.head
 
 
 def test_a_failure_carries_gits_own_sentence(tmp_path):

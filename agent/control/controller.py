@@ -16,6 +16,7 @@ from agent.contracts import Failed, Fate, Pending, ServiceName, Verdict
 from agent.control import gate, opinion, plan, unmarked, waiting
 from agent.control.board import Board
 from agent.control.desired import DesiredState
+from agent.control.evidence import Sightings
 from agent.control.facts import PlanFacts
 from agent.control.forgetting import Giving
 from agent.control.intent import Forget, Intent, Remove, Run, lane
@@ -42,30 +43,6 @@ class Limits:
 
     fraction: float = 0.25
     window: timedelta = timedelta(minutes=10)
-
-
-@dataclass(slots=True)
-class _Sightings:
-    """What the source was seen to hold since the agent started."""
-
-    identity: str = ""
-    first: bool = True
-    replaced: bool = False
-    alive: bool = False
-    seen: frozenset[ServiceName] = frozenset()
-
-    def note(self, desired: DesiredState, remembered: str) -> None:
-        """One more snapshot. `remembered`: the identity that an earlier agent saw, "" if none is known."""
-        if self.first:
-            self.first = False
-            self.replaced = remembered not in ("", desired.identity)
-        elif desired.identity != self.identity:
-            self.replaced, self.alive, self.seen = True, False, frozenset()
-        self.identity = desired.identity
-        names = desired.wanted.keys() | desired.doubts.keys()
-        self.alive = self.alive or bool(names or desired.elsewhere)
-        if not names <= self.seen:
-            self.seen |= names
 
 
 class Controller:
@@ -96,7 +73,7 @@ class Controller:
         self._intents: Mapping[ServiceName, Intent] = {}
         self._held: Mapping[ServiceName, gate.Held] = words.held
         self._removing = words.removing
-        self._sightings = _Sightings()
+        self._sightings = Sightings()
         self._born: dict[ServiceName, datetime] = {}
         self._listed: set[str] = set()
         self._forgetting: dict[ServiceName, Giving] = {}
@@ -285,18 +262,7 @@ class Controller:
         unseen = self._unseen(inputs, desired)
         judgement = gate.judge(
             found,
-            gate.Evidence(
-                source=desired.source,
-                seen=self._sightings.seen,
-                alive=self._sightings.alive,
-                empty=not desired.wanted and not desired.doubts,
-                replaced=self._sightings.replaced,
-                unread=desired.unread,
-                unexplained=desired.unexplained,
-                adopted=self._words.adopted,
-                elsewhere=desired.elsewhere,
-                host=desired.host,
-            ),
+            self._sightings.evidence(desired, self._words.adopted),
             self._budget(inputs, now) if found else gate.Budget(0),
             approved=self._words.approved,
             removing=self._removing,

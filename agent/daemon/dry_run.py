@@ -14,6 +14,7 @@ from agent.contracts import Fate, Observed, Permanent, ServiceName, Transient
 from agent.control import gate, unmarked, waiting
 from agent.control import plan as planning
 from agent.control.desired import DesiredReader, DesiredState
+from agent.control.evidence import Sightings
 from agent.control.intent import Forget, Intent, Keep, Remove, Run
 from agent.control.plan import Inputs
 from agent.control.provenance import find, questions
@@ -104,22 +105,12 @@ def _sight(settings: Settings, registry: Registry, name: str, clock: Clock) -> S
 def _judgement(inputs: Inputs, desired: DesiredState, settings: Settings, clock: Clock) -> gate.Judgement:
     """As an agent that starts now would judge."""
     services = {name for sight in inputs.sights.values() for name in (sight.services or {})}
-    names = frozenset(desired.wanted) | frozenset(desired.doubts)
     words: Words = inputs.words
+    sightings = Sightings()
+    sightings.note(desired, words.identities.get(desired.source, ""))
     return gate.judge(
         planning.candidates(inputs),
-        gate.Evidence(
-            source=desired.source,
-            seen=names,
-            alive=bool(names or desired.elsewhere),
-            empty=not names,
-            replaced=words.identities.get(desired.source, desired.identity) != desired.identity,
-            unread=desired.unread,
-            unexplained=desired.unexplained,
-            adopted=words.adopted,
-            elsewhere=desired.elsewhere,
-            host=desired.host,
-        ),
+        sightings.evidence(desired, words.adopted),
         gate.Budget(len(services), words.pruned, settings.prune.fraction, timedelta(seconds=settings.prune.window)),
         approved=words.approved,
         removing=words.removing,

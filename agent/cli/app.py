@@ -33,7 +33,7 @@ class _Commands(TyperGroup):
 app = typer.Typer(
     cls=_Commands,
     name="xmod-agent",
-    help="Makes this host run exactly the AI model services that a folder of DeploySpecs describes.",
+    help="Makes this host run exactly the AI model services that a repository or folder of DeploySpecs describes.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -55,7 +55,7 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Makes this host run exactly the AI model services that a folder of DeploySpecs describes."""
+    """Makes this host run exactly the AI model services that a repository or folder of DeploySpecs describes."""
 
 
 running.add_to(app)

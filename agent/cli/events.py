@@ -47,7 +47,7 @@ def events(
     instance: Instance = "default",
     socket: Socket = None,
 ) -> None:
-    """Show what happened: changes of services, removals, operators' words, revisions, starts and stops."""
+    """Show what happened, and why. Changes of services, removals, operators' words, revisions, starts and stops."""
     agent = client(instance, socket)
     began = _time(since, datetime.now(UTC)) if since else None
     limit = tail or (EVENTS if since else _TAIL)

@@ -48,7 +48,7 @@ def install(
     *,
     only_print: Annotated[bool, typer.Option("--print", help="Print the unit, and change nothing.")] = False,
 ) -> None:
-    """Install the systemd unit, its user and /etc/xmod-agent; or print the unit. Starts nothing; may be repeated."""
+    """Install the systemd unit, or print it. Makes its user and /etc/xmod-agent. Starts nothing; may be repeated."""
     if directory is not None and repo:
         raise refuse("DIR and --repo are two sources; say which one is meant")
     if not repo and (ref or path):

@@ -121,7 +121,7 @@ def plan(
     plugin_dir: PluginDir = None,
     output: As = Output.TABLE,
 ) -> None:
-    """Show what a run on DIR or a repository would create, replace, remove or hold, and why. Changes nothing.
+    """Show what a run would change, and why. Of DIR or a repository: what is created, replaced, removed, held. Changes nothing.
 
     With --host it answers for another host: what would run there, but not what runs there now.
     Exit code: 0 nothing to do, 2 something, 1 error.
@@ -155,7 +155,7 @@ def plan(
 
 
 def plugins(config: Config = None, plugin_dir: PluginDir = None, output: As = Output.TABLE) -> None:
-    """List the shimlets and goalsets there are, and where each comes from."""
+    """List the shimlets and goalsets, and their origin."""
     settings = load(directory=Path(), file=config, flags={"plugins.pluginDir": plugin_dir})
     from agent.daemon.parts import StartError, registry_of  # it brings the whole agent in
 

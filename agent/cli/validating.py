@@ -47,7 +47,7 @@ def validate(
         typer.Option("--skip-encrypted", help="Do not fail for encrypted files that no key here opens; name them."),
     ] = False,
 ) -> None:
-    """Check specs as the agent would read them: every error with file:line:column, the field, and what was expected.
+    """Check specs as the agent would read them. Every error has file:line:column, the field, and what was expected.
 
     Exit code: 0 all are valid, 1 not. Say what the agent is told: its --shimlet, --goalset and --plugin-dir, and with
     --config its policy and engines. With --host or --label: as that host reads them; else for every host, each document

@@ -90,7 +90,7 @@ def suspend(
     instance: Instance = "default",
     socket: Socket = None,
 ) -> None:
-    """Leave a service as it is, whatever git says: no change, no restart, no removal, until it is resumed."""
+    """Leave a service as it is, whatever git says. No change, no restart, no removal, until it is resumed."""
     _check_one_or_all(name, everything=everything)
     client(instance, socket).suspend(name, reason)
     what = f"{name} is" if name else "all services, those too that come later, are"
@@ -119,7 +119,7 @@ def retry(name: Name, instance: Instance = "default", socket: Socket = None) -> 
 
 
 def restart(name: Name, instance: Instance = "default", socket: Socket = None) -> None:
-    """Start the service's replicas again, and try again what had failed."""
+    """Start the service's replicas again. What had failed is tried again, too."""
     client(instance, socket).restart(name)
     show.say(f"{name} will be restarted; see: xmod-agent status {name}")
 
@@ -134,7 +134,7 @@ def rollout(
     instance: Instance = "default",
     socket: Socket = None,
 ) -> None:
-    """Let a service take what its spec resolves to now, where an upgrade of the agent or its settings changed that."""
+    """Let a service take what its spec resolves to now. For where an upgrade of the agent or its settings changed that."""
     if cancel and not (name and everything):
         gone = client(instance, socket).cancel_rollout([name] if name else [])
         show.say("cancelled: " + ", ".join(gone) if gone else "no rollout is under way")
@@ -151,7 +151,7 @@ def forget(
     instance: Instance = "default",
     socket: Socket = None,
 ) -> None:
-    """Give a service up: what runs of it runs on, and the agent never touches it again. Prints what is left."""
+    """Give a service up; what runs of it runs on. The agent never touches it again. Prints what is left."""
     agent = client(instance, socket)
     if not yes:
         if not asked():
@@ -171,7 +171,7 @@ def adopt(
     instance: Instance = "default",
     socket: Socket = None,
 ) -> None:
-    """Treat services that came from another source as this source's, so that they may be changed and removed."""
+    """Treat services of another source as this source's. They may then be changed and removed."""
     count = client(instance, socket).adopt(source)
     show.say(f"adopted {show.count(count, 'service')} from {source}")
 

@@ -37,6 +37,13 @@ def program():
         process.communicate()
 
 
+def test_each_command_says_what_it_does_in_one_whole_sentence(program):
+    out, _ = program("--help").communicate(timeout=60)
+    lines = out.partition("Commands:\n")[2].splitlines()
+    assert len(lines) > 10
+    assert all(line.endswith(".") and not line.endswith("...") for line in lines), out
+
+
 def test_the_version_is_told(program):
     process = program("--version")
     assert process.communicate()[0].startswith("xmod-agent ")

@@ -74,7 +74,7 @@ def _held_back(name: ServiceName, plan: _Plan, inputs: Inputs) -> Intent:
         return intent
     applied = routed(observed, None) or next((g for g in observed.generations if g.live), None)
     if applied is None:
-        return Keep(lane(intent), reason, message)
+        return Keep(lane(intent), reason, message, wanted=service)
     if isinstance(intent, Run):
         return replace(intent, service=as_it_runs(applied), note=reason, message=message)
     return Run(as_it_runs(applied), reason, message)

@@ -72,6 +72,8 @@ def test_a_service_is_created_when_what_it_depends_on_serves() -> None:
     assert (host.world.running("app"), running(host, "other")) == ({}, True)
     assert host.status("app").phase is Phase.KEPT
     assert why(host, "app") == "Waiting: for db, which does not serve yet"
+    shown = host.status("app")
+    assert (shown.file, shown.replicas, shown.wanted) == ("app.yaml", 1, digest("app")), "it is shown as it is wanted"
     heard(host)
     assert host.status("app").phase is Phase.READY
 

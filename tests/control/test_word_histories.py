@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from agent.contracts import Digest, Fate, ServiceName
+from agent.contracts import Digest, Fate, Observed, ServiceName
 from agent.control.words import UnknownNameError
 from agent.spec.hosts import HostId
 from tests.control.test_promises import BROKEN, Host
@@ -32,6 +32,7 @@ HOSTS = (
 )
 OVERRIDDEN = (
     "replicaCount: 2",
+    "shimletName: other",
     "hostPort: 18055",
     "env: [{key: X, value: there}]",
     "rollout: {strategy: side-by-side}",
@@ -55,11 +56,13 @@ class Wish:
     suspend: bool = False
     protected: bool = False
     replicas: int = 1
+    shimlet: str = "memory"
 
     def text(self) -> str:
         annotations = {"suspend": "true"} if self.suspend else {}
         annotations |= {"prune": "disabled"} if self.protected else {}
         lines = [f"hosts: [{self.hosts}]"] if self.hosts else []
+        lines += [f"shimletName: {self.shimlet}"] if self.shimlet != "memory" else []
         lines += [f"replicaCount: {self.replicas}"] if self.replicas > 1 else []
         lines += [f"dependsOn: [{', '.join(self.needs)}]"] if self.needs else []
         if self.override:
@@ -68,7 +71,7 @@ class Wish:
 
     def body(self) -> tuple[object, ...]:
         """All that a user may mean to replace something for."""
-        return self.version, self.override, self.replicas
+        return self.version, self.override, self.replicas, self.shimlet
 
 
 def _other_needs(wish: Wish, chance: random.Random) -> Wish:
@@ -83,6 +86,7 @@ EDITS: dict[str, Callable[[Wish, random.Random], Wish]] = {
     "needs": _other_needs,
     "suspend": lambda wish, _: replace(wish, suspend=not wish.suspend),
     "protected": lambda wish, _: replace(wish, protected=not wish.protected),
+    "shimlet": lambda wish, chance: replace(wish, shimlet=chance.choice(["memory", "other"])),
     "replicas": lambda wish, chance: replace(wish, replicas=chance.choice([1, 2])),
 }
 
@@ -109,7 +113,8 @@ class Story:
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
-        self.host = Host()
+        self.host = Host(other=True)
+        self.host.elsewhere = self.elsewhere = Watched(now=self.host.clock.now, probes=False, stops_at_once=True)
         self.host.world = self.world = Watched(
             now=self.host.clock.now, probes=False, stops_at_once=self.chance.random() < 0.5
         )
@@ -157,9 +162,14 @@ class Story:
         desired = self.host.agent.controller.desired()
         return desired is None or ServiceName(name) not in desired.wanted
 
+    def seen(self, name: str) -> Observed:
+        """Of either world, where there is something."""
+        here = self.world.observed(name)
+        return here if here.generations else self.elsewhere.observed(name)
+
     def judge(self, verb: str, name: str, digest: str) -> None:
         if verb == "forget":
-            left = self.world.forgotten[-1][1].replicas
+            left = [r for w in (self.world, self.elsewhere) for _, g in w.forgotten for r in g.replicas]
             self.host.busy_ports.update(r.placement.port for r in left if r.placement.port is not None)
         if self._suspended(name) and ServiceName(name) in self.host.agent.controller.words().still and verb != "forget":
             self.fault(f"{verb} {name}, which is suspended and at rest")
@@ -167,7 +177,7 @@ class Story:
             self._judge_start(name, digest)
         if verb not in ("stop", "remove"):
             return
-        there = next((g for g in self.world.observed(name).generations if g.service.digest == digest), None)
+        there = next((g for g in self.seen(name).generations if g.service.digest == digest), None)
         if there is not None and there.fate is not Fate.SERVED:
             return
         if self._suspended(name):
@@ -184,12 +194,18 @@ class Story:
     def _judge_start(self, name: str, digest: str) -> None:
         """What is new starts when all that it needs serves."""
         wish = self.wishes[name]
-        if wish is None or name in self.broken or self.world.starts[ServiceName(name), Digest(digest)] > 1:
+        if (
+            wish is None
+            or name in self.broken
+            or self.world.starts[ServiceName(name), Digest(digest)]
+            + self.elsewhere.starts[ServiceName(name), Digest(digest)]
+            > 1
+        ):
             return
         if "dependsOn" in wish.override and self.host.folder.host == LABELLED:
             return
         for need in wish.needs:
-            there = self.world.observed(need).generations if need in NAMES else ()
+            there = self.seen(need).generations if need in NAMES else ()
             if not any(g.fate is Fate.SERVED and g.live for g in there):
                 self.fault(f"{name} starts before {need} serves")
 
@@ -282,16 +298,17 @@ class Story:
 
     def upset(self) -> None:
         name = self.chance.choice(NAMES)
-        live = [(g, r) for g in self.world.observed(name).generations for r in g.live]
+        live = [(g, r) for g in self.seen(name).generations for r in g.live]
+        world = self.world if self.world.observed(name).generations else self.elsewhere
         match self.chance.choice(["exit", "mute", "heal", "down", "vanish", "crashing"]):
             case "exit" if live:
                 self.done.append(f"exit {name}")
-                self.world.exit(name, live[0][1].placement.index, digest=live[0][0].service.digest)
+                world.exit(name, live[0][1].placement.index, digest=live[0][0].service.digest)
             case "mute" if live:
-                self.world.mute.add(live[-1][0].service.digest)
+                world.mute.add(live[-1][0].service.digest)
                 self.done.append(f"mute {name}")
             case "crashing" if live and live[-1][0].fate is not Fate.SERVED:
-                self.world.crashing.add(live[-1][0].service.digest)
+                world.crashing.add(live[-1][0].service.digest)
             case "heal":
                 self.world.mute.clear()
                 self.world.crashing.clear()
@@ -299,7 +316,7 @@ class Story:
                 self.world.down = not self.world.down
                 self.done.append(f"down {self.world.down}")
             case "vanish" if live and self.chance.random() < 0.3:
-                self.world.vanish(name)
+                world.vanish(name)
             case _:
                 pass
 
@@ -322,17 +339,18 @@ class Story:
             self.going.clear()
             self.protected &= {name for name in NAMES if self._marked(name)}
             self.touched |= {name for name in NAMES if not self._as_marked(name)}
+        self.elsewhere.agent_died("test")
         self.host.restart(lost=lost)
 
     def _as_marked(self, name: str) -> bool:
         """What its document says stands in the mark, too: nobody needs to remember that it is the same."""
         desired = self.host.agent.controller.desired()
         wanted = desired.wanted.get(ServiceName(name)) if desired is not None else None
-        marks = {generation.service.spec_digest for generation in self.world.observed(name).generations}
+        marks = {generation.service.spec_digest for generation in self.seen(name).generations}
         return wanted is not None and wanted.service.spec_digest in marks
 
     def _marked(self, name: str) -> bool:
-        return any(generation.service.protected for generation in self.world.observed(name).generations)
+        return any(generation.service.protected for generation in self.seen(name).generations)
 
     def note(self) -> None:
         """What came through, and what this host was told."""
@@ -342,7 +360,7 @@ class Story:
             status = self.host.agent.board.get(ServiceName(name))
             if status is not None and status.converged.holds and not status.notices:
                 self.touched.discard(name)
-            there = self.world.observed(name).generations
+            there = self.seen(name).generations
             if not there:
                 self.protected.discard(name)
                 self.touched.add(name)
@@ -350,7 +368,8 @@ class Story:
                 self.approved.discard(name)
 
     def run(self) -> list[str]:
-        self.world.judge = self.judge  # type: ignore[method-assign]
+        self.elsewhere.judge = self.judge
+        self.world.judge = self.judge
         self.write()
         self.host.settle()
         self.note()
@@ -391,8 +410,9 @@ class Story:
         """All is well again, and everything is as the folder says."""
         self.done.append("end")
         self.world.down = False
-        self.world.mute.clear()
-        self.world.crashing.clear()
+        for world in (self.world, self.elsewhere):
+            world.mute.clear()
+            world.crashing.clear()
         self.broken.clear()
         self.wishes = {
             name: Wish(name, 9, needs=tuple(n for n in w.needs if n > name) if w else ())
@@ -411,7 +431,7 @@ class Story:
         self.world.log.clear()
         self.host.restart(lost=True)
         yield from (f"a restart does {line}" for line in self.world.log)
-        yield from self.world.violations
+        yield from (*self.world.violations, *self.elsewhere.violations)
 
 
 def tell(first: int, count: int) -> None:

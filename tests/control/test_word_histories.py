@@ -358,7 +358,7 @@ class Story:
             if wish is not None and self._selected(wish) and not self._doubted(name):
                 self.protected = self.protected | {name} if wish.protected else self.protected - {name}
             status = self.host.agent.board.get(ServiceName(name))
-            if status is not None and status.converged.holds and not status.notices:
+            if status is not None and status.converged.holds and not status.notices and not self.world.down:
                 self.touched.discard(name)
             there = self.seen(name).generations
             if not there:

@@ -17,6 +17,7 @@ from agent.surface.operations import AgentView
 _log = logging.getLogger("xmod.daemon")
 _PATIENCE = 1.0  # seconds that a full queue of the supervisor's may cost
 _SHARE = 3  # feeds in the time that the watchdog grants
+_LONGEST = 500  # characters of an error: systemd drops a message of more than 4096 bytes
 _RELOAD = 5.0  # seconds that a reload waits for its pass; a slow remote goes on by itself
 
 
@@ -35,7 +36,7 @@ class Supervisor:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
             out.settimeout(_PATIENCE)
             try:
-                out.sendto("\n".join(words).encode(), name)
+                out.sendto("\n".join(words).encode("utf-8", "backslashreplace"), name)
             except OSError as error:
                 _log.warning("the supervisor cannot be told", extra={"error": str(error)})
 
@@ -112,4 +113,5 @@ def status_line(view: AgentView, wrong: str) -> str:
     converged = sum(status.converged.holds for status in services)
     known = f"{len(services)} service{'' if len(services) == 1 else 's'}, {serving} serving, {converged} converged"
     read = f"at {source.revision[:20]}" if source.revision else "the source was not read yet"
-    return "; ".join(part for part in (known, read, source.error, wrong) if part).replace("\n", " ")
+    error = source.error if len(source.error) <= _LONGEST else f"{source.error[: _LONGEST - 1]}…"
+    return " ".join("; ".join(part for part in (known, read, error, wrong) if part).split())

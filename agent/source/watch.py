@@ -118,5 +118,7 @@ def arm(grounds: Grounds, notify: Notify) -> Watch:
     """Set up a watch; what happens from now on is heard. Raises Deaf."""
     try:
         return Watch(grounds, notify([*{**grounds.beside, **grounds.folders}]))
+    except UnicodeEncodeError as error:  # watchfiles takes no other names
+        raise Deaf(f"the name of a folder is no UTF-8: {error.object!r}") from error
     except (OSError, RuntimeError) as error:
         raise Deaf(str(error)) from error

@@ -44,5 +44,5 @@ def status(view: AgentView, name: str | None = None) -> dict[str, Any] | None:
 
 
 def encoded(value: Any) -> bytes:
-    """JSON as bytes."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    """JSON as bytes; of a path that is no UTF-8, what can be said."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")

@@ -146,3 +146,15 @@ def test_nobody_listening_is_no_reason_to_end(tmp_path: Path, caplog: pytest.Log
     agent.reports.stopping()
     assert "the supervisor cannot be told" in caplog.text
     Agent(Supervisor()).reports.started()
+
+
+def test_a_path_that_is_no_utf_8_and_a_long_error_are_told_all_the_same(systemd: tuple[str, Systemd]) -> None:
+    agent = Agent(Supervisor(systemd[0]))
+    error = "/srv/caf\udce9\nREADY=1\rx: missing" + " and so on" * 1000
+    agent.seen = replace(VIEW, source=replace(SOURCE, error=error))
+    agent.wrong = "dead thread: worker"
+    agent.reports.status()
+    (told,) = systemd[1].heard()
+    assert "/srv/caf\\udce9 READY=1 x: missing" in told
+    assert told.endswith("…; dead thread: worker")
+    assert len(told.encode()) < 4096

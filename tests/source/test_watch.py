@@ -102,3 +102,9 @@ def test_a_missing_folder_is_watched_for_where_it_would_appear(tmp_path: Path):
         assert watch.heard(NEVER, 2)
     finally:
         watch.close()
+
+
+def test_a_folder_whose_name_is_no_utf_8_cannot_be_watched(folder: Path):
+    (folder / os.fsdecode(b"caf\xe9")).mkdir()
+    with pytest.raises(Deaf, match="no UTF-8"):
+        arm(grounds_of(folder), rust_notify)

@@ -32,3 +32,7 @@ def test_collections_become_lists_and_keys_strings():
     assert wire.plain({1: (datetime(2026, 1, 1, tzinfo=UTC), None, 1.5, True)}) == {
         "1": ["2026-01-01T00:00:00+00:00", None, 1.5, True]
     }
+
+
+def test_a_path_that_is_no_utf_8_can_be_sent():
+    assert json.loads(wire.encoded({"location": "folder /srv/caf\udce9"})) == {"location": "folder /srv/caf?"}

@@ -7,6 +7,7 @@ example of the settings, which is never overwritten. Doing it twice is doing it 
 import grp
 import os
 import pwd
+import re
 import shlex
 import shutil
 import stat
@@ -19,6 +20,7 @@ from typing import Annotated
 
 import typer
 
+import agent
 from agent.cli import show
 from agent.cli.options import of_setting, refuse
 from agent.settings import load
@@ -27,6 +29,7 @@ UNIT = Path("/etc/systemd/system/xmod-agent.service")
 CONFIG = Path("/etc/xmod-agent/config.yaml")
 SPECS = Path("/etc/xmod-agent/specs")
 HOME = Path("/var/lib/xmod-agent")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.@-]*\$?")
 _SUBGROUP = 254  # the systemd that can put the agent into a group beside those of its programs
 
 
@@ -53,6 +56,8 @@ def install(
         raise refuse("DIR and --repo are two sources; say which one is meant")
     if not repo and (ref or path):
         raise refuse("--ref and --path are of a repository: say which with --repo")
+    if not _NAME.fullmatch(user):
+        raise refuse(f"--user {user!r}: a user's name has letters, digits and _ . - @, and begins with a letter or _")
     source = ("--repo", repo) if repo else _folder(directory)
     more = [word for flag, value in (("--ref", ref), ("--path", path)) if value for word in (flag, value)]
     text = unit([str(_program()), "run", *source, *more], user=user, group=_group(user), version=_version())
@@ -60,10 +65,13 @@ def install(
         typer.echo(text, nl=False)
         return
     _refuse_elsewhere()
-    _refuse_unreachable(_program())
+    _refuse_unreachable(_program(), Path(sys.executable).resolve(), Path(agent.__file__))
     _make_user(user)
-    _make_settings(user, specs=SPECS if str(SPECS) in source else None)
-    _write(UNIT, text)
+    try:
+        _make_settings(pwd.getpwnam(user).pw_gid, specs=SPECS if str(SPECS) in source else None)
+        _write(UNIT, text)
+    except OSError as error:
+        raise refuse(f"{error.filename}: {error.strerror}; nothing was started") from error
     _run("systemctl", "daemon-reload")
     show.say(f"installed {UNIT}; settings are in {CONFIG}")
     show.say("next: systemctl enable --now xmod-agent")
@@ -76,14 +84,8 @@ def unit(words: Sequence[str], *, user: str, group: str, version: int) -> str:
     if version < _SUBGROUP:
         subgroup = f"# From systemd {_SUBGROUP} on, limits of memory and cpu hold for programs too, by this: {subgroup}"
     text = files("agent.cli").joinpath("systemd/xmod-agent.service").read_text()
-    for name, value in {
-        "EXEC": " ".join(map(_quoted, words)),
-        "USER": user,
-        "GROUP": group,
-        "SUBGROUP": subgroup,
-    }.items():
-        text = text.replace(f"@{name}@", value)
-    return text
+    values = {"EXEC": " ".join(map(_quoted, words)), "USER": user, "GROUP": _quoted(group), "SUBGROUP": subgroup}
+    return re.sub("@([A-Z]+)@", lambda found: values[found[1]], text)  # in one go: a path may look like one of them
 
 
 def _quoted(word: str) -> str:
@@ -97,7 +99,11 @@ def _folder(directory: Path | None) -> tuple[str, ...]:
     """The folder to run on; none if the settings name a repository."""
     if directory is not None:
         return (os.path.abspath(directory),)  # noqa: PTH100 - links are the source's business
-    if CONFIG.exists() and load(directory=SPECS, file=CONFIG, environ={}).source.repo:
+    try:
+        there = CONFIG.exists()
+    except PermissionError as error:
+        raise refuse(f"{CONFIG} cannot be read, and may name a repository; be root, or say DIR or --repo") from error
+    if there and load(directory=SPECS, file=CONFIG, environ={}).source.repo:
         return ()
     return (str(SPECS),)
 
@@ -135,14 +141,16 @@ def _refuse_elsewhere() -> None:
         raise refuse("only root can install a service; with --print the unit is only shown")
 
 
-def _refuse_unreachable(program: Path) -> None:
-    """Another user must be able to start it."""
-    for folder in (*program.parents, program):
-        if not folder.stat().st_mode & stat.S_IXOTH:
-            raise refuse(
-                f"{program}: other users may not enter {folder}, so the service could not start it; install the program"
-                " where they may, such as /opt/xmod-agent"
-            )
+def _refuse_unreachable(program: Path, *needed: Path) -> None:
+    """Another user must be able to start it, and to read what it needs for that."""
+    for path in (program, *needed):
+        for place in (*path.parents, path):
+            right = stat.S_IROTH if place == path and path.suffix == ".py" else stat.S_IXOTH
+            if not place.stat().st_mode & right:
+                raise refuse(
+                    f"{path}: other users may not enter or read {place}, so the service could not start; install the"
+                    " program, and its Python, where they may, such as /opt/xmod-agent"
+                )
     if program.stat().st_uid != 0:
         show.complain(f"{program} does not belong to root: whoever it belongs to could become the service, and root")
 
@@ -162,24 +170,37 @@ def _make_user(user: str) -> None:
         _run("usermod", "-aG", "docker", user)
 
 
-def _make_settings(user: str, *, specs: Path | None) -> None:
-    """Root's, readable for the service."""
-    gid = pwd.getpwnam(user).pw_gid
-    if not CONFIG.parent.exists():
-        CONFIG.parent.mkdir(mode=0o750)
-        os.chown(CONFIG.parent, 0, gid)
+def _make_settings(gid: int, *, specs: Path | None) -> None:
+    """Root's, readable for the service's group. What is there already stays, and is told if the service cannot read it."""
+    folder = CONFIG.parent
+    if not folder.exists():
+        _make_folder(folder, gid)
     if not CONFIG.exists():
-        _write(CONFIG, files("agent.cli").joinpath("systemd/config.yaml").read_text(), mode=0o640)
-        os.chown(CONFIG, 0, gid)
-    if specs is not None and not specs.exists():
-        specs.mkdir(mode=0o750)
-        os.chown(specs, 0, gid)
+        _write(CONFIG, files("agent.cli").joinpath("systemd/config.yaml").read_text(), mode=0o640, gid=gid)
+    if specs is not None and not specs.exists() and not specs.is_symlink():
+        _make_folder(specs, gid)
+    for path, group, other in ((folder, 0o010, 0o001), (CONFIG, 0o040, 0o004)):
+        found = path.stat()
+        if not found.st_mode & (group if found.st_gid == gid else other):
+            show.complain(f"{path}: the service may not read it; chgrp {gid} {path} && chmod g+rX {path}")
 
 
-def _write(path: Path, text: str, mode: int = 0o644) -> None:
+def _make_folder(path: Path, gid: int) -> None:
+    path.mkdir(mode=0o700)
+    os.chown(path, 0, gid)
+    path.chmod(0o750)  # whatever root's umask is
+
+
+def _write(path: Path, text: str, *, mode: int = 0o644, gid: int = 0) -> None:
+    """Put a whole file there, root's; through no link that somebody laid."""
     part = path.with_name(f".{path.name}.part")
-    part.write_text(text)
-    part.chmod(mode)
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as out:
+        out.write(text)
+        out.flush()
+        os.fchown(descriptor, 0, gid)
+        os.fchmod(descriptor, mode)
     part.replace(path)
 
 

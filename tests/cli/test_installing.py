@@ -1,9 +1,12 @@
 """What `install-systemd` writes, what systemd thinks of it, and where the command refuses. It is really run in tests/flow."""
 
+import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from agent.cli import installing
 from tools import tables
 
 README = tables.README.read_text()
+root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 analyzed = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 
 
@@ -109,3 +113,72 @@ def test_the_exposure_in_the_readme_is_what_systemd_says():
     if version == "252":
         assert f"an exposure of **{figure}** (by systemd 252)" in README
     assert float(figure) < 4  # each systemd counts a little differently
+
+
+@pytest.fixture
+def etc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """In place of /etc, with a root who lets nobody read what root makes."""
+    monkeypatch.setattr(installing, "CONFIG", tmp_path / "xmod-agent" / "config.yaml")
+    before = os.umask(0o077)
+    yield tmp_path / "xmod-agent"
+    os.umask(before)
+
+
+@root
+def test_the_service_can_read_what_a_strict_root_installs(etc: Path):
+    installing._make_settings(4321, specs=etc / "specs")
+    made = {path.name: path.stat() for path in (etc, etc / "config.yaml", etc / "specs")}
+    assert {name: oct(stat.S_IMODE(found.st_mode)) for name, found in made.items()} == {
+        "xmod-agent": "0o750",
+        "config.yaml": "0o640",
+        "specs": "0o750",
+    }
+    assert {(found.st_uid, found.st_gid) for found in made.values()} == {(0, 4321)}
+
+
+@root
+def test_settings_that_the_service_cannot_read_are_told_and_stay(etc: Path, capsys: pytest.CaptureFixture[str]):
+    installing._make_settings(4321, specs=None)
+    (etc / "config.yaml").write_text("mine")
+    assert capsys.readouterr().err == ""
+    installing._make_settings(4322, specs=None)
+    assert "config.yaml: the service may not read it" in capsys.readouterr().err
+    assert (etc / "config.yaml").read_text() == "mine"
+
+
+@root
+def test_nothing_is_written_through_a_link_and_a_link_to_specs_stays(etc: Path, tmp_path: Path):
+    etc.mkdir()
+    victim = tmp_path / "victim"
+    victim.write_text("untouched")
+    (etc / ".config.yaml.part").symlink_to(victim)
+    (etc / "specs").symlink_to("worktree")  # of a git-sync that did not run yet
+    installing._make_settings(0, specs=etc / "specs")
+    assert victim.read_text() == "untouched"
+    assert (etc / "config.yaml").read_text().startswith("# Settings")
+    assert (etc / "specs").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["-rf", "a b", "x\nExecStartPre=/bin/false", "%n", ""])
+def test_a_user_with_an_odd_name_is_refused(xmod, name: str):
+    refused = xmod("install-systemd", "--print", f"--user={name}")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "a user's name has" in refused.stderr
+
+
+def test_a_path_that_looks_like_the_templates_words_stays_and_a_group_may_have_a_blank():
+    text = installing.unit(["/bin/true", "/srv/@USER@"], user="root", group="domain users", version=252)
+    assert "\nExecStart=/bin/true /srv/@USER@\n" in text
+    assert '\nEnvironment=XMOD_AGENT__SOCKET_GROUP="domain users"\n' in text
+
+
+def test_a_package_that_other_users_cannot_read_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    tmp_path.parent.parent.chmod(0o755)
+    tmp_path.parent.chmod(0o755)
+    tmp_path.chmod(0o755)
+    package = tmp_path / "agent.py"
+    package.touch()
+    package.chmod(0o600)
+    with pytest.raises(installing.typer.Exit):
+        installing._refuse_unreachable(Path("/bin/sh"), package)
+    assert "agent.py" in capsys.readouterr().err

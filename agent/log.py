@@ -180,7 +180,8 @@ class Prefixed(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """One record, whose further lines have its level too."""
         level = next(number for least, number in _PRIORITIES if record.levelno >= least)
-        return "\n".join(f"<{level}>{line}" for line in self._lines.format(record).split("\n"))
+        lines = self._lines.format(record).replace("\0", "\\0").split("\n")  # the journal ends a line at both
+        return "\n".join(f"<{level}>{line}" for line in lines)
 
 
 def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:

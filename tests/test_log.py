@@ -221,3 +221,11 @@ def test_a_thread_does_not_die_in_silence(file):
 def test_an_output_that_cannot_be_opened_is_an_error_at_once(tmp_path):
     with pytest.raises(FileNotFoundError):
         log.configure(output=str(tmp_path / "none" / "agent.log"))
+
+
+def test_in_the_journal_no_text_can_begin_a_line_with_a_level_of_its_own() -> None:
+    class Raw(logging.Formatter):
+        pass
+
+    record = logging.LogRecord("xmod.x", logging.ERROR, "", 0, "a\0<0>b\n<0>c", (), None)
+    assert log.Prefixed(Raw()).format(record) == "<3>a\\0<0>b\n<3><0>c"

@@ -33,7 +33,8 @@ from agent.spec.permission import Permission
 from agent.spec.policy import Policy
 from agent.spec.resolve import Defaults, Resolver
 
-_PATIENCE = 3.0  # seconds that a scan waits for encrypted files that it sees for the first time
+_PATIENCE = 3.0  # seconds that a scan waits for an encrypted file that it sees for the first time
+_TOGETHER = 20.0  # the same for all of them: the watchdog starves meanwhile
 
 
 class StartError(Exception):
@@ -64,7 +65,7 @@ def sops_of(settings: Settings) -> Sops:
 
 def sops_beside(settings: Settings, source: Source) -> Sops:
     """What decrypts specs while the agent runs: nobody waits for it long, and the source is read again when it is done."""
-    return Sops(os.environ, key_file=_key_file(settings), patience=_PATIENCE, wake=source.kick)
+    return Sops(os.environ, key_file=_key_file(settings), patience=_PATIENCE, together=_TOGETHER, wake=source.kick)
 
 
 def _key_file(settings: Settings) -> str:

@@ -222,6 +222,7 @@ class Running:
             self._close()
             self._let_go()
             raise
+        self._threads.adopt(self._surface.thread)
         self._metrics.observe(self._answers.view, self._queue.snapshot)
         self._board.listen(_told)
         self._chronicle.begin(f"instance {self._settings.agent.instance}, {self._source.location}")

@@ -6,6 +6,7 @@ Every thread here must live for the agent to be well; all obey one stop event.
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
@@ -24,14 +25,19 @@ class Threads:
         thread.start()
         self.all.append(thread)  # not before: until it runs it would count as dead
 
+    def adopt(self, thread: threading.Thread) -> None:
+        """One that another started, and that obeys another word."""
+        self.all.append(thread)
+
     def dead(self) -> str:
         """The names of those that ended before they were told to."""
         return ", ".join(thread.name for thread in self.all if not thread.is_alive())
 
     def join(self, seconds: float) -> None:
-        """Wait for each, so many seconds at most."""
+        """Wait for all together, so many seconds at most."""
+        end = time.monotonic() + seconds
         for thread in self.all:
-            thread.join(seconds)
+            thread.join(max(0.0, end - time.monotonic()))
 
 
 class Signals:
@@ -55,8 +61,11 @@ class Signals:
             signal.signal(number, handler)  # type: ignore[arg-type] # what signal() gave it takes
 
     def wait(self, seconds: float) -> int | None:
-        """The next one, None if there is none in that time."""
+        """The next one, None if there is none in that time. Of several, those that end us come first, and HUPs are one."""
+        found: set[int] = set()
         try:
-            return self._came.get(timeout=seconds)
+            found.add(self._came.get(timeout=seconds))
+            while True:
+                found.add(self._came.get_nowait())
         except queue.Empty:
-            return None
+            return next(iter(sorted(found, key=lambda number: number == signal.SIGHUP)), None)

@@ -10,6 +10,7 @@
 import contextlib
 import hashlib
 import logging
+import math
 import os
 import re
 import select
@@ -61,7 +62,10 @@ class _Answer:
 
 
 class Sops:
-    """Implements Decrypter. `key_file`: "" for where sops looks by itself. `patience`: seconds that a reader waits."""
+    """Implements Decrypter. `key_file`: "" for where sops looks by itself. `patience`: seconds that a reader waits for a file.
+
+    `together`: seconds that it waits at most for all those that were begun at once.
+    """
 
     def __init__(
         self,
@@ -69,11 +73,14 @@ class Sops:
         *,
         key_file: str = "",
         patience: float = _TIME + 1.0,
+        together: float = math.inf,
         wake: Callable[[], None] = lambda: None,
     ) -> None:
         self._environment = environment
         self._key_file = key_file
         self._patience = patience
+        self._together = together
+        self._until = math.inf
         self._wake = wake
         self._lock = threading.Lock()
         self._answers: OrderedDict[bytes, _Answer] = OrderedDict()
@@ -84,6 +91,7 @@ class Sops:
 
     def begin(self, content: bytes) -> None:
         """Decrypt it in the background, unless that was done or what failed is fresh."""
+        self._until = time.monotonic() + self._together
         self._begun(_key(content), content)
 
     def plain(self, content: bytes) -> bytes:
@@ -91,7 +99,7 @@ class Sops:
         key = _key(content)
         answer, running = self._begun(key, content)
         if answer is None and running is not None:
-            wait((running,), timeout=self._patience)
+            wait((running,), timeout=max(0.0, min(self._patience, self._until - time.monotonic())))
             with self._lock:
                 answer = self._answers.get(key)
                 if answer is None:

@@ -75,6 +75,12 @@ class Surface:
         return self._port if self._webhook_at is None else self._webhook_at[1]
 
     @property
+    def thread(self) -> threading.Thread:
+        """The one that answers, once started."""
+        assert self._thread is not None  # noqa: S101 - it was started
+        return self._thread
+
+    @property
     def running(self) -> bool:
         """It answers."""
         return self._thread is not None and self._thread.is_alive()

@@ -52,14 +52,12 @@ class Ending:
         found = tuple(processes)
         runs = frozenset(f.carried.run for f in found)
         with self._news:
+            self._find_thread()
             if key in self._jobs and self._jobs[key].runs >= runs:
                 return
             leaders = frozenset(f.stat.who for f in found if f.leads)
             job = _Job(runs, {f.stat.who for f in found}, leaders, time.monotonic() + grace)
             self._jobs[key] = job
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="process-ending", daemon=True)
-                self._thread.start()
             self._news.notify()
 
     def sees_to(self, key: Key) -> bool:
@@ -76,6 +74,12 @@ class Ending:
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(2)
+
+    def _find_thread(self) -> None:
+        """There is one, and it lives: a bug may have ended it."""
+        if self._thread is None or not (self._thread.is_alive() or self._closed):
+            self._thread = threading.Thread(target=self._run, name="process-ending", daemon=True)
+            self._thread.start()
 
     def _run(self) -> None:
         pause = 0.0

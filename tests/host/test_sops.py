@@ -201,3 +201,17 @@ def test_closing_ends_what_runs(tmp_path, mine):
     pid = eventually(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip(), "it runs")
     made.close()
     eventually(lambda: not Path(f"/proc/{pid}").exists(), "it is gone", 5)
+
+
+def test_many_that_do_not_end_cost_a_reader_no_more_than_one_stretch(tmp_path, mine):
+    made = Sops(named_sops(tmp_path / "bin", "exec sleep 60"), patience=0.4, together=0.6)
+    contents = [f"{number}".encode() for number in range(10)]
+    for content in contents:
+        made.begin(content)
+    began = time.monotonic()
+    for content in contents:
+        with pytest.raises(Locked):
+            made.plain(content)
+    took = time.monotonic() - began
+    made.close()
+    assert took < 2

@@ -9,7 +9,7 @@ from agent.control.board import Status
 from agent.daemon.parts import StartError
 from agent.settings import Settings
 from agent.settings.model import NotifyBlock, ReportBlock
-from agent.source.git_remote import is_commit
+from agent.source.git.remote import is_commit
 from agent.surface.metrics import Metrics
 from agent.surface.notify import Notifier, Origin
 from agent.surface.operations import AgentView

@@ -19,12 +19,12 @@ from agent.registry import PluginError, Registry
 from agent.settings import Settings
 from agent.source.choice import ChosenSource
 from agent.source.directory import DirectorySource
-from agent.source.git_place import work_tree
-from agent.source.git_remote import Access, BadRemote, remote
-from agent.source.git_repository import RepositorySource
-from agent.source.git_signature import Keys
-from agent.source.git_trust import Trust
-from agent.source.git_worktree import WorkTreeSource
+from agent.source.git.place import work_tree
+from agent.source.git.remote import Access, BadRemote, remote
+from agent.source.git.repository import RepositorySource
+from agent.source.git.signature import Keys
+from agent.source.git.trust import Trust
+from agent.source.git.worktree import WorkTreeSource
 from agent.source.snapshot import Source
 from agent.spec.encrypted import NO_DECRYPTER, Decrypter
 from agent.spec.engine import Engines

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Event
 
 from agent.contracts import Transient
-from agent.source.git_worktree import stands_on_specs
+from agent.source.git.worktree import stands_on_specs
 from agent.source.place import absolute, trace
 from agent.source.snapshot import Snapshot, Source
 

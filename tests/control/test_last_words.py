@@ -9,8 +9,8 @@ import pytest
 
 from agent.clock import SystemClock
 from agent.control.board import Phase
-from agent.source.git_remote import remote
-from agent.source.git_repository import RepositorySource
+from agent.source.git.remote import remote
+from agent.source.git.repository import RepositorySource
 from agent.spec.policy import Policy
 from agent.spec.reading import Problem
 from agent.spec.resolve import FileReading

@@ -14,7 +14,7 @@ from agent.clock import SystemClock
 from agent.contracts import Transient
 from agent.control.board import Change
 from agent.source.directory import DirectorySource
-from agent.source.git_worktree import WorkTreeSource
+from agent.source.git.worktree import WorkTreeSource
 from agent.source.snapshot import Past, Snapshot
 from tests.fakes.clock import VirtualClock
 from tests.fakes.folder import document, service_of

@@ -12,7 +12,7 @@ from agent.control.desired import DesiredReader, DesiredState
 from agent.control.provenance import Provenance
 from agent.control.scanner import Scanner
 from agent.control.words import Words
-from agent.source.git_worktree import WorkTreeSource
+from agent.source.git.worktree import WorkTreeSource
 from agent.source.snapshot import Source
 from tests.fakes.agent import MiniAgent, clock_at_noon
 from tests.fakes.facts import NoFacts

@@ -12,7 +12,7 @@ from agent.clock import SystemClock
 from agent.contracts import Transient
 from agent.source.choice import ChosenSource
 from agent.source.directory import DirectorySource
-from agent.source.git_worktree import WorkTreeSource
+from agent.source.git.worktree import WorkTreeSource
 from tests.fakes.following import git
 
 NEVER = threading.Event()

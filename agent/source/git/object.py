@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple, Self
 
 from agent.contracts import Transient
-from agent.source.git_command import Repository, kill, sentence, spawn
+from agent.source.git.command import Repository, kill, sentence, spawn
 from agent.source.snapshot import LogEntry
 
 TREE, LINK, SUBMODULE = 0o040000, 0o120000, 0o160000

@@ -8,8 +8,8 @@ from typing import Literal
 import pytest
 
 from agent.clock import SystemClock
-from agent.source.git_place import sight
-from agent.source.git_refs import AnyOf, RefWatch
+from agent.source.git.place import sight
+from agent.source.git.refs import AnyOf, RefWatch
 from agent.source.watch import Until, rust_notify
 
 NEVER = threading.Event()

@@ -13,9 +13,9 @@ import pytest
 
 from agent.clock import SystemClock
 from agent.contracts import Transient
-from agent.source.git_signature import Keys
-from agent.source.git_trust import Trust
-from agent.source.git_worktree import WorkTreeSource, stands_on_specs
+from agent.source.git.signature import Keys
+from agent.source.git.trust import Trust
+from agent.source.git.worktree import WorkTreeSource, stands_on_specs
 from tests.fakes.following import Follower, contents, git
 from tests.fakes.signing import signed_commit
 

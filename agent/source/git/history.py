@@ -7,8 +7,8 @@ cannot tell; there, the repository itself (its folder) is what counts.
 from contextlib import suppress
 
 from agent.contracts import Transient
-from agent.source.git_command import GitFailed, Repository, ask
-from agent.source.git_object import Commit, Missing, Objects
+from agent.source.git.command import GitFailed, Repository, ask
+from agent.source.git.object import Commit, Missing, Objects
 
 _NEAR = 30  # commits
 _SECONDS = 60.0  # a walk over a million commits takes ten

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.source.git_remote import Access, BadRemote, remote
+from agent.source.git.remote import Access, BadRemote, remote
 
 TOKEN = Access(token_file=Path("/etc/token"))
 

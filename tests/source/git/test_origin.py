@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.source.git_command import GitFailed, ask
-from agent.source.git_origin import NotSynced, Origin, bare, leads
-from agent.source.git_remote import remote
+from agent.source.git.command import GitFailed, ask
+from agent.source.git.origin import NotSynced, Origin, bare, leads
+from agent.source.git.remote import remote
 from tests.fakes.following import git
 from tests.fakes.git_server import GitServer, git_server
 

@@ -5,8 +5,8 @@ import subprocess
 import pytest
 
 from agent.contracts import Transient
-from agent.source.git_command import Repository
-from agent.source.git_object import Missing, Objects, moment
+from agent.source.git.command import Repository
+from agent.source.git.object import Missing, Objects, moment
 from tests.fakes.following import git
 
 

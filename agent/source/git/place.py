@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.contracts import Transient
-from agent.source.git_command import Repository
+from agent.source.git.command import Repository
 from agent.source.place import Inode, Way, inode_of, trace
 
 _BEGINS = 10.0  # seconds from the first move of HEAD to the file that says what goes on

@@ -20,14 +20,14 @@ from threading import Event
 
 from agent.clock import Clock
 from agent.contracts import Transient
-from agent.source.git_command import GitFailed, Repository, ask
-from agent.source.git_history import History, knew
-from agent.source.git_object import Commit, Missing, Objects
-from agent.source.git_past import GitPast
-from agent.source.git_place import Sight, WorkTree, locate, require, sight
-from agent.source.git_refs import AnyOf, RefWatch
-from agent.source.git_tree import NoSuchPath, NotAFolder, TreeReader, root_of
-from agent.source.git_trust import Trust
+from agent.source.git.command import GitFailed, Repository, ask
+from agent.source.git.history import History, knew
+from agent.source.git.object import Commit, Missing, Objects
+from agent.source.git.past import GitPast
+from agent.source.git.place import Sight, WorkTree, locate, require, sight
+from agent.source.git.refs import AnyOf, RefWatch
+from agent.source.git.tree import NoSuchPath, NotAFolder, TreeReader, root_of
+from agent.source.git.trust import Trust
 from agent.source.place import absolute, inode_of
 from agent.source.scan import SUFFIXES, Limits
 from agent.source.snapshot import Snapshot, SourceFile

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.contracts import Transient
-from agent.source.git_command import GitFailed, Repository, ask, run, sentence
+from agent.source.git.command import GitFailed, Repository, ask, run, sentence
 
 
 def sleeping(tmp_path) -> list[str]:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.source.git_command import Repository
-from agent.source.git_object import Objects
-from agent.source.git_signature import Finding, Keys, NoKeys, Verifier
+from agent.source.git.command import Repository
+from agent.source.git.object import Objects
+from agent.source.git.signature import Finding, Keys, NoKeys, Verifier
 from agent.source.snapshot import UNVERIFIED
 from tests.fakes.following import git
 from tests.fakes.signing import signed_commit, ssh_key
@@ -205,7 +205,7 @@ def test_a_form_whose_keys_were_not_given_is_unknown(repo, jane, gpg, signers, t
 
 
 def test_settings_of_whoever_runs_the_agent_make_nothing_good(repo, mallory, signers, tmp_path, monkeypatch):
-    """Nor do those of the repository, which is not even asked: see test_git_worktree."""
+    """Nor do those of the repository, which is not even asked: see test_worktree."""
     signed_commit(repo.root, mallory.settings)
     others = tmp_path / "others"
     others.write_text(mallory.allowed())

@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, NamedTuple, Self, TypeAlias
 
-from agent.source.git_command import GitFailed, run
+from agent.source.git.command import GitFailed, run
 
 Kind: TypeAlias = Literal["commit", "tag"]
 

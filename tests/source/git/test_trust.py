@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.source.git_command import Repository
-from agent.source.git_object import Objects
-from agent.source.git_signature import Keys, Verifier
-from agent.source.git_trust import Trust, Unverified
+from agent.source.git.command import Repository
+from agent.source.git.object import Objects
+from agent.source.git.signature import Keys, Verifier
+from agent.source.git.trust import Trust, Unverified
 from tests.fakes.following import git
 from tests.fakes.signing import signed_commit
 
@@ -206,7 +206,7 @@ def test_a_long_chain_without_signatures_is_walked_without_git(asked, sign, repo
     good = sign()
     for _ in range(60):
         git(repo.root, "commit", "-q", "--allow-empty", "-m", "x")
-    monkeypatch.setattr("agent.source.git_signature.run", None)
+    monkeypatch.setattr("agent.source.git.signature.run", None)
     with pytest.raises(TypeError):
         asked(good)
     monkeypatch.undo()
@@ -216,11 +216,11 @@ def test_a_long_chain_without_signatures_is_walked_without_git(asked, sign, repo
 def test_what_is_not_judged_in_time_is_judged_the_next_time(asked, sign, repo, mallory, judged, monkeypatch):
     good = sign()
     forged = [signed_commit(repo.root, mallory.settings) for _ in range(8)]
-    monkeypatch.setattr("agent.source.git_trust._JUDGING", 1e-9)
+    monkeypatch.setattr("agent.source.git.trust._JUDGING", 1e-9)
     with pytest.raises(Unverified, match="so far"):
         asked()
     assert judged == forged[-1:]
-    monkeypatch.setattr("agent.source.git_trust._JUDGING", 10.0)
+    monkeypatch.setattr("agent.source.git.trust._JUDGING", 10.0)
     assert asked() == good
     assert judged == [*reversed(forged), good], "nothing twice"
 

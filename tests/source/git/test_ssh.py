@@ -9,8 +9,8 @@ import pytest
 
 from agent.clock import SystemClock
 from agent.contracts import Transient
-from agent.source.git_remote import Access, remote
-from agent.source.git_repository import RepositorySource
+from agent.source.git.remote import Access, remote
+from agent.source.git.repository import RepositorySource
 from tests.fakes.following import contents
 from tests.fakes.signing import ssh_key
 from tests.fakes.ssh_server import SshServer, ssh_server
@@ -77,7 +77,7 @@ def test_another_key_is_refused_and_no_other_is_tried(server, open_over_ssh, tmp
 
 
 def test_a_server_that_stalls_is_left_in_time(open_over_ssh, monkeypatch):
-    monkeypatch.setattr("agent.source.git_mirror._CLONE", 2.0)
+    monkeypatch.setattr("agent.source.git.mirror._CLONE", 2.0)
     with ssh_server("ForceCommand cat >/dev/null") as stalling:
         began = time.monotonic()
         assert "did not end within 2 s" in refused(open_over_ssh(stalling))

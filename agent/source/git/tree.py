@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from agent.contracts import Transient
-from agent.source.git_object import LINK, SUBMODULE, TREE, Commit, Missing, Objects
+from agent.source.git.object import LINK, SUBMODULE, TREE, Commit, Missing, Objects
 from agent.source.scan import HIDDEN, Limits, readable
 from agent.source.snapshot import SourceFile
 

@@ -17,11 +17,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from agent.contracts import Transient
-from agent.source.git_command import GitFailed, Repository, ask, run
-from agent.source.git_object import Objects
-from agent.source.git_origin import NotSynced, Origin, bare, leads
-from agent.source.git_remote import Remote
-from agent.source.git_trust import Trust, Unverified
+from agent.source.git.command import GitFailed, Repository, ask, run
+from agent.source.git.object import Objects
+from agent.source.git.origin import NotSynced, Origin, bare, leads
+from agent.source.git.remote import Remote
+from agent.source.git.trust import Trust, Unverified
 
 _log = logging.getLogger("xmod.source")
 

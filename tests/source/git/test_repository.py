@@ -12,11 +12,11 @@ import pytest
 
 from agent.clock import SystemClock
 from agent.contracts import Transient
-from agent.source.git_mirror import Mirror
-from agent.source.git_remote import Access, remote
-from agent.source.git_repository import RepositorySource
-from agent.source.git_signature import Keys
-from agent.source.git_trust import Trust
+from agent.source.git.mirror import Mirror
+from agent.source.git.remote import Access, remote
+from agent.source.git.repository import RepositorySource
+from agent.source.git.signature import Keys
+from agent.source.git.trust import Trust
 from tests.fakes.following import contents, git
 from tests.fakes.git_server import GitServer, git_server
 from tests.fakes.signing import signed_commit

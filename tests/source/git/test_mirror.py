@@ -1,4 +1,4 @@
-"""What is in force moves only when all of it is here, and what belongs to nobody any more goes: see test_git_repository."""
+"""What is in force moves only when all of it is here, and what belongs to nobody any more goes: see test_repository."""
 
 import fcntl
 import os
@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from agent.source.git_command import ask
-from agent.source.git_mirror import IN_FORCE, Mirror
-from agent.source.git_origin import NotSynced, leads
-from agent.source.git_remote import Access, remote
-from agent.source.git_signature import Keys
-from agent.source.git_trust import Trust
+from agent.source.git.command import ask
+from agent.source.git.mirror import IN_FORCE, Mirror
+from agent.source.git.origin import NotSynced, leads
+from agent.source.git.remote import Access, remote
+from agent.source.git.signature import Keys
+from agent.source.git.trust import Trust
 from tests.fakes.following import git
 from tests.fakes.signing import signed_commit
 

@@ -1,8 +1,8 @@
 """Histories are one source while they have something in common, and another one when not."""
 
-from agent.source.git_command import Repository
-from agent.source.git_history import History, knew
-from agent.source.git_object import Objects
+from agent.source.git.command import Repository
+from agent.source.git.history import History, knew
+from agent.source.git.object import Objects
 
 
 def where(repo) -> Repository:

@@ -10,10 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from agent.contracts import Transient
-from agent.source.git_command import GitFailed, Repository, ask, run
-from agent.source.git_object import Missing, Objects
-from agent.source.git_remote import Remote, is_commit
-from agent.source.git_tree import NoSuchPath, listed, root_of
+from agent.source.git.command import GitFailed, Repository, ask, run
+from agent.source.git.object import Missing, Objects
+from agent.source.git.remote import Remote, is_commit
+from agent.source.git.tree import NoSuchPath, listed, root_of
 from agent.source.scan import Limits
 
 _HEAD = "refs/xmod/head"  # the remote's HEAD as fetched

@@ -7,10 +7,10 @@ import threading
 import pytest
 
 from agent.contracts import Transient
-from agent.source.git_command import Repository, spawn
-from agent.source.git_mirror import Mirror
-from agent.source.git_past import GitPast
-from agent.source.git_remote import remote
+from agent.source.git.command import Repository, spawn
+from agent.source.git.mirror import Mirror
+from agent.source.git.past import GitPast
+from agent.source.git.remote import remote
 from agent.source.scan import Limits
 from agent.source.snapshot import Edit
 from tests.fakes.following import git
@@ -137,9 +137,9 @@ def test_a_log_that_ends_within_a_commit_is_no_log(repo, monkeypatch):
     files = "".join(f"M 100644 inline specs/{n}.yaml\ndata 2\na\n\n" for n in range(2000))  # more than a pipe holds
     stream = f"commit refs/heads/many\ncommitter t <t@example.com> 1767225600 +0000\ndata 1\nx\n{files}"
     subprocess.run(["git", "fast-import", "--quiet"], cwd=repo.root, input=stream.encode(), check=True)
-    monkeypatch.setattr("agent.source.git_past._PIECE", 64)
+    monkeypatch.setattr("agent.source.git.past._PIECE", 64)
     spawned = []
-    monkeypatch.setattr("agent.source.git_past.spawn", lambda *a, **k: spawned.append(spawn(*a, **k)) or spawned[-1])
+    monkeypatch.setattr("agent.source.git.past.spawn", lambda *a, **k: spawned.append(spawn(*a, **k)) or spawned[-1])
     repo.git("checkout", "-q", "many")
     head = repo.commit(a="a: 2\n")
     with past_of(repo).open(SECONDS) as reading:

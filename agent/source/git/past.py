@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.contracts import Transient
-from agent.source.git_command import GitFailed, Repository, ask, kill, sentence, spawn
-from agent.source.git_object import LINK, SUBMODULE, TREE, Missing, Objects, line_of, moment
-from agent.source.git_tree import NoSuchPath, listed, root_of
+from agent.source.git.command import GitFailed, Repository, ask, kill, sentence, spawn
+from agent.source.git.object import LINK, SUBMODULE, TREE, Missing, Objects, line_of, moment
+from agent.source.git.tree import NoSuchPath, listed, root_of
 from agent.source.scan import HIDDEN, Limits, readable
 from agent.source.snapshot import Edit, LogEntry
 

@@ -15,15 +15,15 @@ from threading import Event
 
 from agent.clock import Clock
 from agent.contracts import Transient
-from agent.source.git_command import GitFailed
-from agent.source.git_history import History, knew
-from agent.source.git_mirror import IN_FORCE, Mirror
-from agent.source.git_object import Commit, Missing, Objects
-from agent.source.git_origin import NotSynced
-from agent.source.git_past import GitPast
-from agent.source.git_remote import Remote
-from agent.source.git_tree import NoSuchPath, NotAFolder, TreeReader
-from agent.source.git_trust import Trust, Unverified
+from agent.source.git.command import GitFailed
+from agent.source.git.history import History, knew
+from agent.source.git.mirror import IN_FORCE, Mirror
+from agent.source.git.object import Commit, Missing, Objects
+from agent.source.git.origin import NotSynced
+from agent.source.git.past import GitPast
+from agent.source.git.remote import Remote
+from agent.source.git.tree import NoSuchPath, NotAFolder, TreeReader
+from agent.source.git.trust import Trust, Unverified
 from agent.source.scan import Limits
 from agent.source.snapshot import Snapshot, SourceFile
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from agent.source.git_place import locate, sight
+from agent.source.git.place import locate, sight
 from tests.fakes.following import git
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Event
 
 from agent.clock import Clock
-from agent.source.git_place import Sight
+from agent.source.git.place import Sight
 from agent.source.place import Inode
 from agent.source.watch import DEBOUNCE, STEP, Notifier, Notify, Until
 

@@ -3,9 +3,9 @@
 import pytest
 
 from agent.contracts import Transient
-from agent.source.git_command import Repository
-from agent.source.git_object import Objects
-from agent.source.git_tree import NoSuchPath, TreeReader, listed, root_of
+from agent.source.git.command import Repository
+from agent.source.git.object import Objects
+from agent.source.git.tree import NoSuchPath, TreeReader, listed, root_of
 from agent.source.scan import Limits
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from agent.contracts import Transient
-from agent.source.git_command import GitFailed, Repository, ask
-from agent.source.git_object import Commit, Missing, Objects
-from agent.source.git_signature import Finding, Keys, NoKeys, Verifier
+from agent.source.git.command import GitFailed, Repository, ask
+from agent.source.git.object import Commit, Missing, Objects
+from agent.source.git.signature import Finding, Keys, NoKeys, Verifier
 
 _log = logging.getLogger("xmod.source")
 

@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import sys
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from agent import log
 from agent.clock import Clock, SystemClock
@@ -23,7 +23,6 @@ from agent.control.provenance import Provenance
 from agent.control.reconciler import Reconciler
 from agent.control.scanner import Scanner
 from agent.control.task import TaskPool
-from agent.control.waiting import WAITING
 from agent.control.watcher import Watcher
 from agent.control.worker import Desk, Worker
 from agent.control.workqueue import WorkQueue
@@ -31,6 +30,7 @@ from agent.control.world import World
 from agent.daemon import outside, parts
 from agent.daemon.answers import Answers
 from agent.daemon.chronicle import Chronicle, Facts
+from agent.daemon.once import Once
 from agent.daemon.parts import StartError
 from agent.daemon.supervisor import Reports, Supervisor, supervisor_of
 from agent.daemon.threads import Signals, Threads
@@ -48,9 +48,6 @@ _BREATH = 5.0  # seconds between two checks that memory is still there
 _STOP = 10.0  # seconds that looks under way have at a stop
 _NOT_YET = "it was not listed yet"
 _FIRST_PASS = 2.0  # seconds that worlds wait for the source's first word, so that all is not shown as doubtful at first
-_UNREAD = 5.0  # seconds that --once waits for a source that cannot be read
-_PATIENCE = timedelta(minutes=1)  # that --once has with a service that is not well again
-_NEWS = timedelta(seconds=5)  # in which what waits for others hears that they serve
 _PER_SERVICE = 0.25  # seconds of the resync interval for each service: many services are looked at less often
 _HELD = (
     "OverBudget",
@@ -164,6 +161,14 @@ class Running:
             after=lambda: self._reports.feed(),
         )
         self._tellers: list[outside.Teller] = []
+        self._once = Once(
+            self._controller,
+            world=self._world,
+            board=self._board,
+            scanner=self._scanner,
+            provenance=self._provenance,
+            clock=clock,
+        )
         self._answers = Answers(
             settings=settings,
             clock=clock,
@@ -261,13 +266,9 @@ class Running:
         """Until nothing is on its way any more: 0 if all is as the folder says, else 1."""
         began = self._clock.monotonic()
         while self._signals.wait(0.2) in (None, signal.SIGHUP):
-            unread = self._controller.desired() is None and self._scanner.error != ""  # a first clone may take its time
-            if unread and self._clock.monotonic() - began > _UNREAD:
-                logger.error("the source cannot be read", extra={"error": self._scanner.error})
-                return 1
-            states = self._settled()
-            if states is not None:
-                return 0 if states and not self._invalid() else 1
+            code = self._once.outcome(waited=self._clock.monotonic() - began)
+            if code is not None:
+                return code
         return 1
 
     def stop(self) -> None:
@@ -352,34 +353,6 @@ class Running:
 
     def _resync(self) -> float:
         return max(self._settings.agent.resync_interval, _PER_SERVICE * len(self._controller.intents()))
-
-    def _invalid(self) -> bool:
-        desired = self._controller.desired()
-        return desired is None or bool(desired.invalid)
-
-    def _settled(self) -> bool | None:
-        """Whether all services are as wanted; None while something is on its way."""
-        sights = self._world.sights().values()
-        unseen = any(sight.services is None and not sight.error for sight in sights)
-        if self._controller.desired() is None or self._provenance.busy or unseen:
-            return None
-        statuses = [self._board.get(name) for name in self._controller.intents()]
-        now = self._clock.now()
-        if any(status is None or _on_its_way(status, now) for status in statuses):
-            return None
-        known = [status for status in statuses if status is not None]
-        if any(status.converged.reason == WAITING for status in known) and now - max(s.since for s in known) < _NEWS:
-            return None  # what serves only now may be what they wait for
-        return all(status.phase is Phase.READY for status in known)
-
-
-def _on_its_way(status: Status, now: datetime) -> bool:
-    """It may yet come to be as wanted; what is not well, or waits for the world to mend, is given up on after a while."""
-    if status.phase is Phase.DEGRADED:
-        return status.blocked == "none" and now - status.since < _PATIENCE
-    if status.phase is Phase.PROGRESSING and status.converged.reason not in CALM:
-        return now - status.since < _PATIENCE
-    return status.phase in (Phase.PROGRESSING, Phase.REMOVING)
 
 
 def _told(before: Status | None, after: Status | None) -> None:

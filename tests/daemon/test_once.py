@@ -1,4 +1,4 @@
-"""When --once gives up, and what counts as news in the log."""
+"""When --once gives up."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -7,7 +7,7 @@ import pytest
 
 from agent.contracts import ServiceName
 from agent.control.board import Phase, Status, Truth
-from agent.daemon.running import _on_its_way
+from agent.daemon.once import on_its_way
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 WEB = Status(ServiceName("web"), Phase.PROGRESSING, Truth(False, "NotServing"), Truth(False, "Starting"), NOON)
@@ -32,4 +32,4 @@ def test_once_waits_for_what_is_on_its_way_and_gives_up_on_what_waits_for_the_wo
     phase: Phase, reason: str, minutes: int, going: bool
 ) -> None:
     status = replace(WEB, phase=phase, converged=Truth(False, reason))
-    assert _on_its_way(status, NOON + timedelta(minutes=minutes)) is going
+    assert on_its_way(status, NOON + timedelta(minutes=minutes)) is going

@@ -38,6 +38,7 @@ from agent.surface.operations import (
 )
 
 _FORGET = 15.0  # seconds that a world has to give something up
+_SILENT = 90.0  # seconds without a pass over the source, at least: a first clone may take one of 60 s
 _STUCK = 120.0  # seconds after which one look counts as stuck
 
 
@@ -120,7 +121,7 @@ class Answers:
         if dead:
             return f"dead thread: {dead}"
         silent = self.clock.monotonic() - self.scanner.beat
-        if silent > 3 * self.settings.agent.rescan_interval:
+        if silent > max(_SILENT, 3 * self.settings.agent.rescan_interval):
             return f"source thread: no heartbeat for {silent:.0f} s"
         stuck = [lane.lane for lane in self.queue.snapshot() if lane.longest > _STUCK]
         return f"a look takes more than {_STUCK:g} s in lane {', '.join(stuck)}" if stuck else ""

@@ -3,13 +3,14 @@
 No look waits here. A replica that does not answer yet is asked again soon while it is young (50 ms, growing with its age
 up to the check's interval), so that a fast service is seen at once and a slow one is not pestered; one that answers is
 asked only when somebody looks, and believed until it is silent three times. Nobody asked for a minute: the probing ends.
+The threads are daemons: one that waits for an answer does not hold up the agent's end.
 """
 
 import http.client
+import queue
 import socket
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
@@ -45,7 +46,9 @@ class Dialer:
     def __init__(self, *, clock: Clock, wake: Callable[[ServiceName], None], workers: int = 8) -> None:
         self._clock = clock
         self._wake = wake
-        self._pool = ThreadPoolExecutor(workers, "probe")
+        self._workers = workers
+        self._probing: list[threading.Thread] = []
+        self._todo: queue.SimpleQueue[tuple[Key, _Line] | None] = queue.SimpleQueue()
         self._changed = threading.Condition()
         self._lines: dict[Key, _Line] = {}
         self._timer: threading.Thread | None = None
@@ -92,7 +95,8 @@ class Dialer:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+            for _ in self._probing:
+                self._todo.put(None)
 
     def _kick(self) -> None:
         if self._timer is None:
@@ -109,9 +113,21 @@ class Dialer:
                     if line.due is not None and line.due <= now:
                         line.due = None
                         line.answered_at = now  # a probe is on its way: not due again until it is back
-                        self._pool.submit(self._probe, key, line)
+                        self._begin(key, line)
                 later = [due for due in dues if due > now]
                 self._changed.wait(min(later) - now if later else None)
+
+    def _begin(self, key: Key, line: _Line) -> None:
+        self._todo.put((key, line))
+        self._probing = [thread for thread in self._probing if thread.is_alive()]
+        if len(self._probing) < self._workers:
+            thread = threading.Thread(target=self._work, name="probe", daemon=True)
+            thread.start()
+            self._probing.append(thread)
+
+    def _work(self) -> None:
+        while (todo := self._todo.get()) is not None and not self._closed:
+            self._probe(*todo)
 
     def _probe(self, key: Key, line: _Line) -> None:
         answered, loading, message = _asked(line.check, line.address)

@@ -76,6 +76,16 @@ def test_a_source_that_does_not_beat_is_told_and_the_heartbeat_stands_still() ->
     assert agent.view().heartbeat == beat
 
 
+def test_a_first_clone_is_no_silence_although_passes_are_short() -> None:
+    clock = clock_at_noon()
+    settings = SimpleNamespace(agent=SimpleNamespace(rescan_interval=1.0))
+    agent = answers(clock, settings=settings)
+    clock.advance(61)
+    assert agent.alive() == ""
+    clock.advance(30)
+    assert agent.alive() == "source thread: no heartbeat for 91 s"
+
+
 def test_a_look_that_hangs_is_told_with_its_lane() -> None:
     clock = clock_at_noon()
     queue = WorkQueue(clock=clock)

@@ -2,6 +2,8 @@
 
 import http.server
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -288,7 +290,7 @@ def test_what_answered_is_believed_until_it_was_silent_three_times(woken: Woken)
             until(later, lambda health: not health.answered)
     finally:
         dial.close()
-    assert heard[-1].failures == 3
+    assert heard[-1].failures >= 3  # it may have been asked once more before we looked
     assert all(health.answered == (health.failures < 3) for health in heard)
     assert woken.names[-1] == "web"
 
@@ -375,3 +377,16 @@ def test_a_closed_dial_ends_its_threads(woken: Woken) -> None:
         dialer._timer.join(5)
         assert not dialer._timer.is_alive()
         dialer.health(checked(path="/other"), at(server.address))  # whoever still looks is not hurt
+
+
+def test_a_probe_that_hangs_does_not_hold_up_the_end_of_the_program() -> None:
+    program = """
+from datetime import UTC, datetime
+from tests.host.test_dial import *
+with socket.create_server(("127.0.0.1", 0)) as deaf:
+    dial = Dialer(clock=SystemClock(), wake=lambda name: None)
+    dial.health(checked(path="/", timeout=60.0), at(f"127.0.0.1:{deaf.getsockname()[1]}"))
+    connection, _ = deaf.accept()
+    dial.close()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=20)

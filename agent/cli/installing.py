@@ -30,6 +30,8 @@ CONFIG = Path("/etc/xmod-agent/config.yaml")
 SPECS = Path("/etc/xmod-agent/specs")
 HOME = Path("/var/lib/xmod-agent")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.@-]*\$?")
+_UNSPEAKABLE = re.compile("[\x00-\x1f\x7f\udc80-\udcff]")  # in a unit: what ends a line or a word, and no UTF-8
+_ODD = re.compile(rf"[ \"'\\;]|{_UNSPEAKABLE.pattern}")
 _SUBGROUP = 254  # the systemd that can put the agent into a group beside those of its programs
 
 
@@ -91,8 +93,10 @@ def unit(words: Sequence[str], *, user: str, group: str, version: int) -> str:
 def _quoted(word: str) -> str:
     """A word as systemd reads it in ExecStart."""
     word = word.replace("%", "%%").replace("$", "$$")
-    plain = word and not set(word) & set(" \t\n\"'\\;")
-    return word if plain else '"' + word.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+    if word and not _ODD.search(word):
+        return word
+    word = word.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + _UNSPEAKABLE.sub(lambda found: f"\\x{ord(found[0]) & 0xFF:02x}", word) + '"'
 
 
 def _folder(directory: Path | None) -> tuple[str, ...]:

@@ -40,6 +40,12 @@ def test_words_are_quoted_as_systemd_reads_them(tmp_path: Path):
     assert '\nExecStart=/bin/echo 100%% $$HOME "say \\"x\\"" "back\\\\slash" "semi;colon" ""\n' in unit(*words)
 
 
+def test_what_would_break_a_line_or_is_no_utf_8_is_spelled_out(tmp_path: Path):
+    text = unit("/bin/echo", "a\rb\nc", os.fsdecode(b"/srv/caf\xe9"), "café")
+    assert '\nExecStart=/bin/echo "a\\x0db\\x0ac" "/srv/caf\\xe9" café\n' in text
+    text.encode()
+
+
 def test_two_sources_and_a_ref_of_nothing_are_refused(xmod):
     both = xmod("install-systemd", "/srv/specs", "--repo", "https://h.example/x")
     assert (both.exit_code, both.stderr) == (1, "xmod-agent: DIR and --repo are two sources; say which one is meant\n")

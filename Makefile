@@ -33,7 +33,7 @@ test: setup
 	@$(BIN)/mypy
 	@$(BIN)/mypy --explicit-package-bases tools
 	@$(BIN)/lint-imports
-	@$(BIN)/pytest $(PYTEST)
+	@$(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
 
 bench: setup
 	@tools/docker-engine

@@ -48,8 +48,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def why_no_engine() -> str:
-    """Make an engine answer; the sentence that says why there is none, "" if there is."""
-    started = subprocess.run([ROOT / "tools" / "docker-engine"], capture_output=True, text=True, check=False)
+    """Make an engine answer; the sentence that says why there is none, "" if there is. One process at a time."""
+    with (Path(tempfile.gettempdir()) / f"xmod-engine-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        started = subprocess.run([ROOT / "tools" / "docker-engine"], capture_output=True, text=True, check=False)
     said = started.stderr.strip().splitlines() or [f"tools/docker-engine ended with {started.returncode}"]
     return "" if started.returncode == 0 else said[-1]
 

@@ -60,7 +60,7 @@ def oldest(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def agent() -> Iterator[Program]:
-    with program("process") as made:
+    with program("docker") as made:  # the default; the specs name their own
         configure(made)
         yield made
 

@@ -30,6 +30,7 @@ COMMON = {
     "agent": {"rescanInterval": "2s", "resyncInterval": "2s"},
     "prune": {"fraction": 1.0, "window": "1s"},
     "policy": {"programs": [BUSYBOX]},
+    "ports": {"range": "21000-21999"},  # else another test's agent may take the port of what is stopped for a moment
 }
 _MOST = 40  # points of one change; more than there are
 
